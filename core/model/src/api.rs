@@ -1,0 +1,67 @@
+//! Wire bodies that more than one stage builds or stores.
+
+use crate::{ChannelName, DeliveryId, DeliveryState, NotificationId, UserId};
+use serde::{Deserialize, Serialize};
+
+/// The 202 body: also what an idempotency key keeps and gives back.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Acceptance {
+    pub notification_id: NotificationId,
+    /// Always `accepted`.
+    #[schema(example = "accepted")]
+    pub status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliveries: Option<Vec<AcceptedDelivery>>,
+    /// In place of `deliveries` for more than `ingest.inline_max` recipients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<AcceptedAudience>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AcceptedDelivery {
+    pub delivery_id: DeliveryId,
+    pub user_id: UserId,
+    pub channel: ChannelName,
+    pub state: ShownState,
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AcceptedAudience {
+    pub recipients: u32,
+}
+
+/// A delivery's state as the API shows it: `pending` with a future due time reads `scheduled`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ShownState {
+    Scheduled,
+    #[serde(untagged)]
+    Stored(DeliveryState),
+}
+
+impl ShownState {
+    pub fn of(state: DeliveryState, due_in_future: bool) -> Self {
+        if state == DeliveryState::Pending && due_in_future { Self::Scheduled } else { Self::Stored(state) }
+    }
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Stored(s) => s.as_str(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scheduled_is_shown_not_stored() {
+        let json = |s: ShownState| serde_json::to_string(&s).unwrap();
+        assert_eq!(json(ShownState::of(DeliveryState::Pending, true)), "\"scheduled\"");
+        assert_eq!(json(ShownState::of(DeliveryState::Sent, true)), "\"sent\"");
+        let back: ShownState = serde_json::from_str("\"retrying\"").unwrap();
+        assert_eq!(back, ShownState::Stored(DeliveryState::Retrying));
+    }
+}

@@ -1,0 +1,1 @@
+//! Every close code, in one table.

@@ -1,0 +1,4 @@
+//! Caught mail, newest last, in memory. STUB.
+
+#[derive(Default)]
+pub struct Mailbox {}

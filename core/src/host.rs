@@ -1,0 +1,124 @@
+//! Builds every part in order; start and stop readable on one screen.
+
+use crate::{
+    channel::{self, Registry, Renderer},
+    config::Config,
+    connection::{Hub, LocalBus},
+    dev::mailbox::Mailbox,
+    http::{self, auth::jwt::Jwt},
+    ingest::{Ingest, IngestParts},
+    observe::Metrics,
+    queue::LocalQueue,
+    status::{self, Status},
+    store,
+    worker::Worker,
+};
+use campanile_model::{
+    Clock, NodeId,
+    clock::SystemClock,
+    ports::{Bus, Store, WorkQueue},
+};
+use std::{net::SocketAddr, sync::Arc};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What every part may lean on. Built once, never changed.
+pub struct Services {
+    pub config: Arc<Config>,
+    /// `serve --dev`.
+    pub dev: bool,
+    pub node: NodeId,
+    pub started_at: campanile_model::Timestamp,
+    /// Where we listen, after port 0 was resolved.
+    pub address: SocketAddr,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    pub store: Arc<dyn Store>,
+    pub queue: Arc<dyn WorkQueue>,
+    pub bus: Arc<dyn Bus>,
+    pub status: Arc<Status>,
+    pub channels: Arc<Registry>,
+    pub renderer: Arc<Renderer>,
+    pub ingest: Arc<Ingest>,
+    pub hub: Arc<Hub>,
+    pub jwt: Arc<Jwt>,
+    /// Caught mail, with `--dev` and no relay.
+    pub mailbox: Option<Arc<Mailbox>>,
+    /// Fired first when the host stops: readiness goes off, nothing new is taken.
+    pub draining: CancellationToken,
+    /// Tasks that a stop waits for.
+    pub tasks: TaskTracker,
+}
+
+/// A running host.
+pub struct Host {
+    pub services: Arc<Services>,
+    worker: Worker,
+}
+
+impl Host {
+    pub async fn start(config: Config, dev: bool) -> anyhow::Result<Self> {
+        let config = Arc::new(config);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let metrics = Arc::new(Metrics::new());
+        let listener = TcpListener::bind(&config.server.listen).await?;
+        let address = listener.local_addr()?;
+
+        let (sink, announcer) = status::announcements();
+        let store = store::open(&config, Arc::new(sink), metrics.clone()).await?;
+        let queue: Arc<dyn WorkQueue> = LocalQueue::new(config.queue.capacity);
+        let bus = LocalBus::new();
+        let status = Status::new(store.clone(), queue.clone(), bus.clone(), metrics.clone());
+        let hub = Hub::new(&config, bus.clone(), metrics.clone());
+        let mailbox = (dev && config.email.url.is_empty()).then(Arc::<Mailbox>::default);
+        let channels = channel::open(&config, hub.clone(), mailbox.clone(), metrics.clone()).await?;
+        bus.attach(vec![hub.clone(), channels.clone()]);
+        let ingest = Ingest::new(IngestParts {
+            config: config.clone(),
+            store: store.clone(),
+            status: status.clone(),
+            channels: channels.clone(),
+            queue: queue.clone(),
+            bus: bus.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        });
+        let tasks = TaskTracker::new();
+        tokio::spawn(status.clone().announce(announcer, channels.clone()));
+        let services = Arc::new(Services {
+            jwt: Jwt::new(&config)?,
+            renderer: Renderer::new(&config, metrics.clone())?,
+            dev,
+            node: NodeId::new(),
+            started_at: clock.now(),
+            address,
+            clock,
+            metrics,
+            store,
+            queue,
+            bus,
+            status,
+            channels,
+            ingest,
+            hub,
+            mailbox,
+            draining: CancellationToken::new(),
+            tasks,
+            config,
+        });
+        let worker = Worker::start(services.clone());
+        let router = http::router(services.clone());
+        services.tasks.spawn(http::server::serve(listener, router, services.clone()));
+        Ok(Self { services, worker })
+    }
+
+    /// Readiness off → stop accepting → finish or give back what is under way, sockets closed 1012 → close the store.
+    pub async fn stop(self) {
+        let s = self.services;
+        s.draining.cancel();
+        self.worker.drain(*s.config.server.drain_timeout).await;
+        s.tasks.close();
+        s.tasks.wait().await;
+        s.store.close().await;
+    }
+}

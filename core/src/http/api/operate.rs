@@ -1,0 +1,7 @@
+//! STUB.
+
+use crate::http::ApiRoutes;
+
+pub fn routes() -> ApiRoutes {
+    ApiRoutes::new()
+}

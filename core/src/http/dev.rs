@@ -1,0 +1,7 @@
+//! STUB.
+
+use super::App;
+
+pub fn routes() -> App {
+    App::new()
+}
