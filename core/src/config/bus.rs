@@ -1,5 +1,6 @@
 //! `[bus]`: The node bus.
 
+use super::check::Check;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -7,4 +8,10 @@ use serde::Deserialize;
 pub struct Bus {
     /// Follows the queue unless set.
     pub url: Option<String>,
+}
+
+impl Bus {
+    pub fn validate(&self, c: &mut Check) {
+        c.not_available(self.url.is_some(), "url", "a bus apart from the queue");
+    }
 }

@@ -1,5 +1,6 @@
 //! `[database]`: The store.
 
+use super::check::Check;
 use super::duration::Dur;
 use serde::Deserialize;
 
@@ -16,4 +17,19 @@ pub struct Database {
     pub start_timeout: Dur,
     /// Writes that may wait for a commit before callers are told 503.
     pub max_waiting: usize,
+}
+
+impl Database {
+    pub fn validate(&self, c: &mut Check) {
+        if let Some(url) = &self.url {
+            let postgres = ["postgres:", "postgresql:"].iter().any(|p| url.starts_with(p));
+            c.not_available(postgres, "url", "PostgreSQL");
+            c.require(postgres || url.starts_with("sqlite:"), "url", "must be sqlite:///path/to/file.db");
+        }
+        c.positive([
+            ("readers", self.readers.into()),
+            ("busy_timeout", self.busy_timeout.as_millis()),
+            ("max_waiting", self.max_waiting as u128),
+        ]);
+    }
 }

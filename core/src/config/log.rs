@@ -1,5 +1,6 @@
 //! `[log]`: Logs on standard error.
 
+use super::check::Check;
 use serde::Deserialize;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
@@ -16,4 +17,12 @@ pub struct Log {
     pub format: LogFormat,
     /// A level, or a filter such as `campanile=debug,sqlx=warn`.
     pub level: String,
+}
+
+impl Log {
+    pub fn validate(&self, c: &mut Check) {
+        if let Err(e) = tracing_subscriber::EnvFilter::try_new(&self.level) {
+            c.complain("level", format!("{:?} is neither a level nor a filter: {e}", self.level));
+        }
+    }
 }

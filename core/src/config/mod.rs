@@ -3,10 +3,13 @@
 pub mod admin;
 pub mod auth;
 pub mod bus;
+pub mod check;
 pub mod database;
+pub mod document;
 pub mod duration;
 pub mod email;
 pub mod ingest;
+pub mod load;
 pub mod log;
 pub mod metrics;
 pub mod plugins;
@@ -19,6 +22,9 @@ pub mod websocket;
 pub mod worker;
 
 pub use duration::Dur;
+pub use load::{Flag, Loaded, defaults, load};
+
+use check::Check;
 use serde::Deserialize;
 
 /// The defaults, embedded: every key, commented.
@@ -43,3 +49,26 @@ pub struct Config {
     pub metrics: metrics::Metrics,
     pub log: log::Log,
 }
+
+impl Config {
+    /// Every complaint of every section.
+    pub fn validate(&self, c: &mut Check) {
+        self.server.validate(c.section("server"));
+        self.database.validate(c.section("database"));
+        self.queue.validate(c.section("queue"));
+        self.bus.validate(c.section("bus"));
+        self.auth.validate(c.section("auth"));
+        self.email.validate(c.section("email"));
+        self.websocket.validate(c.section("websocket"));
+        self.ingest.validate(c.section("ingest"));
+        self.worker.validate(c.section("worker"));
+        self.retry.validate(c.section("retry"));
+        self.retention.validate(c.section("retention"));
+        self.plugins.validate(c.section("plugins"));
+        self.metrics.validate(c.section("metrics"));
+        self.log.validate(c.section("log"));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! `[plugins]`: Channel plugins from shared libraries.
 
+use super::check::Check;
 use serde::Deserialize;
 use std::path::PathBuf;
 
@@ -10,4 +11,11 @@ pub struct Plugins {
     pub dir: Option<PathBuf>,
     /// `plugins.lock`: what may be loaded.
     pub lock: Option<PathBuf>,
+}
+
+impl Plugins {
+    pub fn validate(&self, c: &mut Check) {
+        c.not_available(self.dir.is_some(), "dir", "loading channels from shared libraries");
+        c.not_available(self.lock.is_some(), "lock", "loading channels from shared libraries");
+    }
 }

@@ -1,5 +1,6 @@
 //! `[queue]`: The work queue.
 
+use super::check::Check;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -9,4 +10,13 @@ pub struct Queue {
     pub url: String,
     /// Ids the embedded queue holds per channel; the rest waits in the table.
     pub capacity: usize,
+}
+
+impl Queue {
+    pub fn validate(&self, c: &mut Check) {
+        let rabbit = self.url.starts_with("amqp:") || self.url.starts_with("amqps:");
+        c.not_available(rabbit, "url", "RabbitMQ");
+        c.require(rabbit || self.url == "embedded", "url", "must be \"embedded\"");
+        c.positive([("capacity", self.capacity as u128)]);
+    }
 }

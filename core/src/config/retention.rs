@@ -1,5 +1,6 @@
 //! `[retention]`: How long things are kept; `0s` keeps for ever.
 
+use super::check::Check;
 use super::duration::Dur;
 use serde::Deserialize;
 
@@ -18,4 +19,10 @@ pub struct Retention {
     pub poison: Dur,
     /// How often it runs.
     pub interval: Dur,
+}
+
+impl Retention {
+    pub fn validate(&self, c: &mut Check) {
+        c.positive([("interval", self.interval.as_millis())]);
+    }
 }

@@ -1,5 +1,6 @@
 //! `[retry]`: When a failed attempt is made again.
 
+use super::check::Check;
 use super::duration::Dur;
 use serde::Deserialize;
 
@@ -20,4 +21,22 @@ pub struct Retry {
     pub breaker_open: Dur,
     /// The longest.
     pub breaker_open_max: Dur,
+}
+
+impl Retry {
+    pub fn validate(&self, c: &mut Check) {
+        c.require(!self.schedule.is_empty(), "schedule", "must hold at least one delay");
+        c.require((0.0..=1.0).contains(&self.jitter), "jitter", "must be between 0 and 1");
+        c.positive([
+            ("max_age", self.max_age.as_millis()),
+            ("max_after", self.max_after.as_millis()),
+            ("breaker_failures", self.breaker_failures.into()),
+            ("breaker_open", self.breaker_open.as_millis()),
+        ]);
+        c.require(
+            *self.breaker_open_max >= *self.breaker_open,
+            "breaker_open_max",
+            "must not be shorter than retry.breaker_open",
+        );
+    }
 }

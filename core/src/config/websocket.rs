@@ -1,5 +1,6 @@
 //! `[websocket]`: Sockets and event streams of end users.
 
+use super::check::Check;
 use super::duration::Dur;
 use serde::Deserialize;
 
@@ -38,4 +39,29 @@ pub struct Websocket {
     pub failed_handshakes: u32,
     /// Life of a `POST /me/ws-tickets` ticket.
     pub ticket_ttl: Dur,
+}
+
+impl Websocket {
+    pub fn validate(&self, c: &mut Check) {
+        for text in &self.origins {
+            if let Err(e) = super::server::origin(text, false) {
+                c.complain("origins", e);
+            }
+        }
+        c.require(self.max_message >= 1024, "max_message", "must be at least 1024");
+        c.require(self.queue_bytes >= 4096, "queue_bytes", "must be at least 4096");
+        c.positive([
+            ("write_stall", self.write_stall.as_millis()),
+            ("heartbeat", self.heartbeat.as_millis()),
+            ("ping_interval", self.ping_interval.as_millis()),
+            ("pong_timeout", self.pong_timeout.as_millis()),
+            ("resume_max", self.resume_max.into()),
+            ("per_user", self.per_user as u128),
+            ("client_rate", self.client_rate.into()),
+            ("client_burst", self.client_burst.into()),
+            ("handshake_rate", self.handshake_rate.into()),
+            ("failed_handshakes", self.failed_handshakes.into()),
+            ("ticket_ttl", self.ticket_ttl.as_millis()),
+        ]);
+    }
 }

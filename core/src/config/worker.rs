@@ -1,5 +1,6 @@
 //! `[worker]`: Claiming and sending.
 
+use super::check::Check;
 use super::duration::Dur;
 use serde::Deserialize;
 
@@ -20,4 +21,17 @@ pub struct Worker {
     pub rescue_delay: Dur,
     /// Do not consume at all: a node that only takes and serves.
     pub start_paused: bool,
+}
+
+impl Worker {
+    pub fn validate(&self, c: &mut Check) {
+        // Renewed every third of it; below a second a slow disk alone would lose leases.
+        c.require(self.lease.as_millis() >= 1000, "lease", "must be at least 1s");
+        c.positive([
+            ("poll", self.poll.as_millis()),
+            ("relay_batch", self.relay_batch.into()),
+            ("sweep", self.sweep.as_millis()),
+            ("prefetch", self.prefetch.into()),
+        ]);
+    }
 }
