@@ -16,11 +16,14 @@ use crate::{
 use campanile_model::{
     Clock, NodeId,
     clock::SystemClock,
-    ports::{Bus, Store, WorkQueue},
+    ports::{Bus, Store, StoreError, StoreResult, WorkQueue},
 };
-use std::{net::SocketAddr, sync::Arc};
-use tokio::net::TcpListener;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Between two tries to open a database that is down.
+const STORE_RETRY: Duration = Duration::from_millis(500);
 
 /// What every part may lean on. Built once, never changed.
 pub struct Services {
@@ -50,6 +53,24 @@ pub struct Services {
     pub tasks: TaskTracker,
 }
 
+/// A database that is down is tried again for `database.start_timeout`.
+async fn open_store(
+    config: &Config,
+    sink: &status::Announcements,
+    metrics: &Arc<Metrics>,
+) -> StoreResult<Arc<dyn Store>> {
+    let deadline = Instant::now() + *config.database.start_timeout;
+    loop {
+        match store::open(config, Arc::new(sink.clone()), metrics.clone()).await {
+            Err(StoreError::Unavailable(e)) if Instant::now() < deadline => {
+                tracing::warn!("The database can't be used yet, trying again: {e}");
+                tokio::time::sleep_until((Instant::now() + STORE_RETRY).min(deadline)).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// A running host.
 pub struct Host {
     pub services: Arc<Services>,
@@ -65,7 +86,7 @@ impl Host {
         let address = listener.local_addr()?;
 
         let (sink, announcer) = status::announcements();
-        let store = store::open(&config, Arc::new(sink), metrics.clone()).await?;
+        let store = open_store(&config, &sink, &metrics).await?;
         let queue: Arc<dyn WorkQueue> = LocalQueue::new(config.queue.capacity);
         let bus = LocalBus::new();
         let status = Status::new(store.clone(), queue.clone(), bus.clone(), metrics.clone());

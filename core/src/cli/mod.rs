@@ -1,7 +1,109 @@
-//! The command line. STUB.
+//! The command line: one file per command. Client commands speak HTTP to a running server and know nothing of its insides.
 
-use std::process::ExitCode;
+mod config_check;
+mod exit;
+mod output;
+mod serve;
+mod settings;
+mod token;
+mod version;
+
+use clap::{Parser, Subcommand};
+use exit::{Code, Failure, Outcome};
+use output::{Output, remark};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+/// A notification platform in one binary.
+#[derive(Parser, Debug)]
+#[command(name = "campanile", version, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Global {
+    /// Address of the running server; without it the dev server of this machine.
+    #[arg(long, global = true, env = "CAMPANILE_SERVER", value_name = "URL")]
+    server: Option<String>,
+    /// API key for the running server.
+    #[arg(long, global = true, env = "CAMPANILE_KEY", hide_env_values = true, value_name = "KEY")]
+    key: Option<String>,
+    /// Configuration file; without it `campanile.toml` in the working directory, if there is one.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Answer in JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say only what was asked for.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the server.
+    Serve(serve::Args),
+    /// Print a token for an end user.
+    Token(token::Args),
+    /// Show the configuration.
+    #[command(subcommand)]
+    Config(config_check::Command),
+    /// Print the version.
+    Version,
+}
 
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let help = e.exit_code() == 0;
+            let _ = e.print();
+            return if help { ExitCode::SUCCESS } else { Code::Usage.into() };
+        }
+    };
+    let out = Output::new(cli.global.json, cli.global.quiet);
+    match block_on(run(cli, out)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            remark(failure.to_string());
+            failure.code.into()
+        }
+    }
+}
+
+fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
+    // One provider for every TLS connection of this process; a second install is refused and harmless.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::failed("the runtime did not start").why(e))?;
+    let result = runtime.block_on(command);
+    // A blocking call that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn run(cli: Cli, out: Output) -> Outcome {
+    let global = &cli.global;
+    match cli.command {
+        Command::Serve(args) => serve::run(args, global, out).await,
+        Command::Token(args) => token::run(args, global, out),
+        Command::Config(config_check::Command::Check) => config_check::run(global, out),
+        Command::Version => version::run(out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
 }

@@ -1,3 +1,6 @@
-//! What only `serve --dev` has: caught mail, demo users, `dev.json`.
+//! What only `serve --dev` has: caught mail, demo users, a temporary data folder, `dev.json`.
 
+pub mod folder;
 pub mod mailbox;
+pub mod record;
+pub mod seed;
