@@ -1,1 +1,6 @@
-//! Suites.
+//! The suites: one binary, one module per part of the product. Each test starts the real `campanile` or shares one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
+
+mod channels;
+mod smoke;

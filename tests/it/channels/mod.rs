@@ -1,0 +1,1 @@
+//! What each channel does at its far side: one module per channel.
