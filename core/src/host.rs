@@ -93,7 +93,6 @@ impl Host {
         let hub = Hub::new(&config, bus.clone(), metrics.clone());
         let mailbox = (dev && config.email.url.is_empty()).then(Arc::<Mailbox>::default);
         let channels = channel::open(&config, hub.clone(), mailbox.clone(), metrics.clone()).await?;
-        bus.attach(vec![hub.clone(), channels.clone()]);
         let ingest = Ingest::new(IngestParts {
             config: config.clone(),
             store: store.clone(),
@@ -104,6 +103,7 @@ impl Host {
             clock: clock.clone(),
             metrics: metrics.clone(),
         });
+        bus.attach(vec![hub.clone(), channels.clone(), ingest.clone()]);
         let tasks = TaskTracker::new();
         tokio::spawn(status.clone().announce(announcer, channels.clone()));
         let services = Arc::new(Services {

@@ -1,13 +1,72 @@
-//! Accepting. STUB.
+//! Accepting: from a request's JSON to one committed part of a transaction.
+//!
+//! Owns: what a request may say ([`validate`]), who gets what by which channel ([`plan`]), the one call of [`policy`],
+//! back-pressure ([`backlog`]). The flow is one line: validate → resolve → plan → `status.accept`.
+//! Absent on purpose: HTTP (`http::api::notifications` and the AMQP consumer both call [`Ingest::accept`]), SQL,
+//! the words of the answer (the store writes them in the accepting commit).
 
-use crate::{channel::Registry, config::Config, observe::Metrics, status::Status};
+mod backlog;
+mod canonical;
+pub mod contact;
+mod directory;
+mod error;
+mod fault;
+pub mod names;
+mod plan;
+pub mod policy;
+mod validate;
+
+pub use directory::{Directory, Known};
+pub use error::IngestError;
+pub use fault::{Fault, Faults, Invalid};
+pub use validate::{FIELDS, LATER_FIELDS, RECIPIENT_FIELDS, idempotency_key};
+
+use crate::{channel::Registry, config::Config, failpoint, observe::Metrics, observe::metrics as m, status::Status};
+use backlog::{Backlog, PauseCache};
 use campanile_model::{
-    Clock,
-    ports::{Bus, Store, WorkQueue},
+    AppId, ChannelName, Clock, Notification, NotificationId, Timestamp, UserId, UserKey,
+    api::Acceptance,
+    frame::Frame,
+    plan::{AcceptItem, AudiencePlan, AudienceSpec, Idempotency, RecipientPlan, RecipientSpec, Source},
+    ports::{AcceptError, Accepted, Actor, Bus, SignalSink, Store, StoreResult, WorkQueue},
+    signal::Signal,
+    user::Resolved,
+    work::AudienceSlice,
 };
-use std::sync::Arc;
+use chrono::SubsecRound;
+use futures_util::{StreamExt, stream};
+use plan::Planner;
+use policy::{Policy, SendNow};
+use serde_json::Value;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+use validate::{Request, Rules};
 
-pub struct Ingest {}
+/// How often a request is planned again when one of its users is being erased.
+const STALE_TRIES: u32 = 3;
+/// Items of one batch that wait for the writer at once: enough to fill a commit, little enough to leave room for others.
+const BATCH_WIDTH: usize = 512;
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub app: AppId,
+    pub source: Source,
+    /// Names the request in logs, attempts and answers.
+    pub request_id: String,
+    pub actor: Actor,
+}
+
+/// What an accepted request is answered with.
+#[derive(Debug)]
+pub enum Answer {
+    /// Committed.
+    Stored { body: Acceptance, replayed: bool },
+    /// `persist: false`: told to open sockets, or dropped because the websocket channel is paused.
+    Ephemeral { notification_id: NotificationId, pushed: bool },
+}
 
 pub struct IngestParts {
     pub config: Arc<Config>,
@@ -20,8 +79,231 @@ pub struct IngestParts {
     pub metrics: Arc<Metrics>,
 }
 
+pub struct Ingest {
+    parts: IngestParts,
+    policy: Box<dyn Policy>,
+    backlog: Backlog,
+    paused: PauseCache,
+}
+
 impl Ingest {
-    pub fn new(_parts: IngestParts) -> Arc<Self> {
-        Arc::new(Self {})
+    pub fn new(parts: IngestParts) -> Arc<Self> {
+        Arc::new(Self { parts, policy: Box::new(SendNow), backlog: Backlog::default(), paused: PauseCache::default() })
     }
+
+    /// One request. `key` is the caller's idempotency key, checked by [`idempotency_key`].
+    pub async fn accept(&self, caller: &Caller, request: Value, key: Option<String>) -> Result<Answer, IngestError> {
+        let result = match self.validate(request, key) {
+            Ok(request) => self.admit(caller, request, None).await,
+            Err(invalid) => Err(invalid.into()),
+        };
+        self.count_refusal(result)
+    }
+
+    /// Several requests, each on its own, side by side so that they share commits. Results in order.
+    ///
+    /// Fails as a whole only when nothing was tried: too long a backlog, or contact points that can't be read.
+    pub async fn accept_batch(
+        &self,
+        caller: &Caller,
+        requests: Vec<Value>,
+    ) -> Result<Vec<Result<Answer, IngestError>>, IngestError> {
+        let valid: Vec<_> = requests
+            .into_iter()
+            .map(|mut request| validate::take_key(&mut request).and_then(|key| self.validate(request, key)))
+            .collect();
+        let known = match self.resolve_batch(caller, &valid).await {
+            Ok(known) => known,
+            Err(e) => return self.count_refusal(Err(e)),
+        };
+        let answers = stream::iter(valid).map(|request| async {
+            let result = match request {
+                Ok(request) => self.admit(caller, request, Some(&known)).await,
+                Err(invalid) => Err(invalid.into()),
+            };
+            self.count_refusal(result)
+        });
+        Ok(answers.buffered(BATCH_WIDTH).collect().await)
+    }
+
+    /// Plans a slice of a large audience; for the expander, which then calls `status.expand`.
+    pub async fn plan_recipients(&self, slice: &AudienceSlice) -> StoreResult<Vec<RecipientPlan>> {
+        let n = &slice.notification;
+        let users: Vec<UserId> = slice.recipients.iter().map(|r| r.user_id.clone()).collect();
+        let resolved = self.parts.store.resolve(&n.app, &users).await?;
+        Ok(self.planner(n, slice.channels.as_deref()).plan(&slice.recipients, &resolved))
+    }
+
+    fn validate(&self, request: Value, key: Option<String>) -> Result<Request, Invalid> {
+        let rules = Rules {
+            channels: self.parts.channels.as_ref(),
+            max_recipients: self.parts.config.ingest.max_recipients,
+            now: self.now(),
+        };
+        validate::request(request, key, &rules)
+    }
+
+    /// What is valid and now needs doing.
+    async fn admit(
+        &self,
+        caller: &Caller,
+        request: Request,
+        known: Option<&HashMap<UserId, Resolved>>,
+    ) -> Result<Answer, IngestError> {
+        if !request.persist {
+            return Ok(self.push(caller, &request).await?);
+        }
+        if known.is_none() {
+            self.check_backlog().await?;
+        }
+        let accepted = self.store(caller, request, known).await?;
+        failpoint::reached("accept.before_answer");
+        Ok(Answer::Stored { body: accepted.body, replayed: accepted.replayed })
+    }
+
+    /// Plans and commits; plans again when a user was erased in between.
+    async fn store(
+        &self,
+        caller: &Caller,
+        request: Request,
+        known: Option<&HashMap<UserId, Resolved>>,
+    ) -> Result<Accepted, AcceptError> {
+        let notification = self.notification(caller, &request);
+        let idempotency = request.key.map(|(key, body_hash)| Idempotency { key, body_hash });
+        let mut known = known;
+        let mut tries = 1;
+        loop {
+            let audience = if request.recipients.len() > self.parts.config.ingest.inline_max {
+                AudiencePlan::Deferred(deferred(&request.recipients, request.channels.as_ref()))
+            } else {
+                let resolved = self.resolve(&caller.app, &request.recipients, known.take()).await?;
+                let planner = self.planner(&notification, request.channels.as_deref());
+                AudiencePlan::Inline(planner.plan(&request.recipients, &resolved))
+            };
+            let item = AcceptItem {
+                notification: notification.clone(),
+                audience,
+                idempotency: idempotency.clone(),
+                request: request.stored.clone(),
+                source: caller.source,
+            };
+            match self.parts.status.accept(item).await {
+                Err(AcceptError::Stale) if tries < STALE_TRIES => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    fn notification(&self, caller: &Caller, request: &Request) -> Notification {
+        Notification {
+            id: NotificationId::new(),
+            app: caller.app.clone(),
+            content: request.content.clone(),
+            priority: request.priority,
+            created_at: self.now(),
+            send_at: request.send_at,
+            expires_at: request.expires_at,
+            collapse_key: request.collapse_key.clone(),
+            request_id: caller.request_id.clone(),
+        }
+    }
+
+    /// `persist: false`: no row, no seq, no wait; told to whoever is there.
+    async fn push(&self, caller: &Caller, request: &Request) -> StoreResult<Answer> {
+        let notification_id = NotificationId::new();
+        let pushed = !self.paused.websocket(self.parts.store.as_ref()).await?;
+        if pushed {
+            let c = &request.content;
+            let frame = Frame::encode(notification_id, &c.title, &c.message, &c.notification_type, self.now(), &c.data);
+            let users = request
+                .recipients
+                .iter()
+                .map(|r| UserKey { app: caller.app.clone(), user: r.user_id.clone() })
+                .collect();
+            self.parts.bus.publish(Signal::Ephemeral { frame, users });
+            let labels = m::PrioritySource::new(request.priority.as_str(), caller.source.as_str());
+            self.parts.metrics.accepted.get_or_create(&labels).inc();
+        }
+        Ok(Answer::Ephemeral { notification_id, pushed })
+    }
+
+    async fn resolve(
+        &self,
+        app: &AppId,
+        recipients: &[RecipientSpec],
+        known: Option<&HashMap<UserId, Resolved>>,
+    ) -> StoreResult<Vec<Resolved>> {
+        if let Some(known) = known {
+            return Ok(recipients.iter().map(|r| known.get(&r.user_id).cloned().unwrap_or_default()).collect());
+        }
+        let users: Vec<UserId> = recipients.iter().map(|r| r.user_id.clone()).collect();
+        self.parts.store.resolve(app, &users).await
+    }
+
+    /// Contact points of everyone a batch names inline, read once.
+    async fn resolve_batch(
+        &self,
+        caller: &Caller,
+        requests: &[Result<Request, Invalid>],
+    ) -> Result<HashMap<UserId, Resolved>, IngestError> {
+        let inline_max = self.parts.config.ingest.inline_max;
+        let stored: Vec<_> = requests.iter().flatten().filter(|r| r.persist).collect();
+        if stored.is_empty() {
+            return Ok(HashMap::new());
+        }
+        self.check_backlog().await?;
+        let users: BTreeSet<UserId> = stored
+            .iter()
+            .filter(|r| r.recipients.len() <= inline_max)
+            .flat_map(|r| r.recipients.iter().map(|r| r.user_id.clone()))
+            .collect();
+        let users: Vec<UserId> = users.into_iter().collect();
+        let resolved = self.parts.store.resolve(&caller.app, &users).await.map_err(AcceptError::from)?;
+        Ok(users.into_iter().zip(resolved).collect())
+    }
+
+    fn planner<'a>(&'a self, n: &Notification, channels: Option<&'a [ChannelName]>) -> Planner<'a> {
+        Planner::new(
+            self.parts.channels.as_ref(),
+            channels,
+            n,
+            self.policy.as_ref(),
+            self.parts.queue.as_ref(),
+            u64::from(self.parts.config.worker.prefetch),
+        )
+    }
+
+    async fn check_backlog(&self) -> Result<(), IngestError> {
+        let depth = self.backlog.depth(self.parts.store.as_ref()).await;
+        if depth > self.parts.config.ingest.max_backlog { Err(IngestError::Backlog) } else { Ok(()) }
+    }
+
+    fn count_refusal<T>(&self, result: Result<T, IngestError>) -> Result<T, IngestError> {
+        if let Err(e) = &result {
+            self.parts.metrics.rejected.get_or_create(&m::ByReason::new(e.code())).inc();
+        }
+        result
+    }
+
+    /// Rows keep milliseconds; the frame that is pushed now must read like the one that is read back later.
+    fn now(&self) -> Timestamp {
+        self.parts.clock.now().trunc_subsecs(3)
+    }
+}
+
+/// Pauses of the websocket channel decide about `persist: false`.
+impl SignalSink for Ingest {
+    fn signal(&self, signal: &Signal) {
+        if let Signal::ChannelChanged(channel) = signal
+            && *channel == ChannelName::websocket()
+        {
+            self.paused.forget();
+        }
+    }
+}
+
+fn deferred(recipients: &[RecipientSpec], channels: Option<&Vec<ChannelName>>) -> AudienceSpec {
+    let mut recipients = recipients.to_vec();
+    recipients.sort_by(|a, b| a.user_id.cmp(&b.user_id));
+    AudienceSpec { recipients, channels: channels.cloned() }
 }
