@@ -1,11 +1,19 @@
 //! The command line: one file per command. Client commands speak HTTP to a running server and know nothing of its insides.
 
+mod admin;
+mod client;
 mod config_check;
+mod dead;
 mod exit;
+mod key;
 mod output;
+mod queue;
+mod send;
 mod serve;
 mod settings;
+mod timeline;
 mod token;
+mod user;
 mod version;
 
 use clap::{Parser, Subcommand};
@@ -46,8 +54,28 @@ pub struct Global {
 enum Command {
     /// Run the server.
     Serve(serve::Args),
+    /// Send a notification.
+    Send(Box<send::Args>),
     /// Print a token for an end user.
     Token(token::Args),
+    /// People and how to reach them.
+    #[command(subcommand)]
+    User(user::Command),
+    /// API keys of applications.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// What waits to be sent.
+    #[command(subcommand)]
+    Queue(queue::Command),
+    /// What was given up on.
+    #[command(subcommand)]
+    Dead(dead::Command),
+    /// Ways to reach people.
+    #[command(subcommand)]
+    Channel(queue::ChannelCommand),
+    /// Accounts of the console.
+    #[command(subcommand)]
+    Admin(admin::Command),
     /// Show the configuration.
     #[command(subcommand)]
     Config(config_check::Command),
@@ -93,7 +121,17 @@ async fn run(cli: Cli, out: Output) -> Outcome {
         Command::Serve(args) => serve::run(args, global, out).await,
         Command::Token(args) => token::run(args, global, out),
         Command::Config(config_check::Command::Check) => config_check::run(global, out),
-        Command::Version => version::run(out),
+        Command::Version => {
+            version::run(out);
+            Ok(())
+        }
+        Command::Send(args) => send::run(*args, global, out).await,
+        Command::User(command) => user::run(command, global, out).await,
+        Command::Key(command) => key::run(command, global, out).await,
+        Command::Queue(command) => queue::run(command, global, out).await,
+        Command::Dead(command) => dead::run(command, global, out).await,
+        Command::Channel(command) => queue::channels(command, global, out).await,
+        Command::Admin(command) => admin::run(command),
     }
 }
 

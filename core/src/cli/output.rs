@@ -39,6 +39,7 @@ impl Output {
     }
 
     /// A line that is the answer itself: shown with `--quiet` too.
+    #[expect(clippy::unused_self, reason = "reads like its siblings at the call")]
     pub fn answer(&self, text: impl AsRef<str>) {
         write_line(text.as_ref());
     }

@@ -1,14 +1,13 @@
 //! `campanile version`.
 
-use super::{exit::Outcome, output::Output};
+use super::output::Output;
 use serde_json::json;
 
-pub fn run(out: Output) -> Outcome {
+pub fn run(out: Output) {
     let version = env!("CARGO_PKG_VERSION");
     if out.json {
         out.show(&json!({ "version": version }), |_| {});
     } else {
         out.answer(format!("campanile {version}"));
     }
-    Ok(())
 }

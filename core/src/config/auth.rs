@@ -75,7 +75,7 @@ impl Auth {
             "both this and auth.jwt_public_key_file are set; keep one",
         );
         c.require(
-            !(public && !self.jwt_secret.is_empty()),
+            !public || self.jwt_secret.is_empty(),
             "jwt_secret",
             "is set beside a public key or a key set; tokens are checked with one kind of key, so keep one",
         );

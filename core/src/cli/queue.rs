@@ -1,0 +1,106 @@
+//! `campanile queue` and `campanile channel list`: what waits, and where sending is paused.
+
+use super::{
+    Global,
+    client::Client,
+    exit::Outcome,
+    output::{Output, Tone, safe},
+    timeline::human,
+};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+#[derive(clap::Subcommand, Debug)]
+pub enum Command {
+    /// List what waits per channel.
+    Ls,
+    /// Send nothing by this channel until it is resumed; what comes in waits.
+    Pause {
+        channel: String,
+        /// Why, for whoever looks.
+        #[arg(long)]
+        reason: Option<String>,
+        /// Resume by itself at this moment, RFC 3339.
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+    },
+    /// End a pause.
+    Resume { channel: String },
+}
+
+#[derive(clap::Subcommand, Clone, Copy, Debug)]
+pub enum ChannelCommand {
+    /// List the channels of the server.
+    List,
+}
+
+pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
+    let client = Client::new(global)?;
+    match command {
+        Command::Ls => {
+            let found = client.api(Method::GET, &["queues"]).send().await?;
+            out.show(&found, |out| out.table(&queues(&found)));
+        }
+        Command::Pause { channel, reason, until } => {
+            let mut body = Map::new();
+            for (key, value) in [("reason", reason), ("until", until)] {
+                body.extend(value.map(|v| (key.to_owned(), json!(v))));
+            }
+            let body = Value::Object(body);
+            let answer = client.api(Method::POST, &["channels", &channel, "pause"]).json(&body).send().await?;
+            out.show(&answer, |out| out.line(format!("{} {}", out.paint(Tone::Warn, "○ paused"), safe(&channel))));
+        }
+        Command::Resume { channel } => {
+            let answer = client.api(Method::POST, &["channels", &channel, "resume"]).send().await?;
+            out.show(&answer, |out| out.line(format!("{} {}", out.paint(Tone::Good, "✓ resumed"), safe(&channel))));
+        }
+    }
+    Ok(())
+}
+
+pub async fn channels(_: ChannelCommand, global: &Global, out: Output) -> Outcome {
+    let client = Client::new(global)?;
+    let found = client.api(Method::GET, &["channels"]).send().await?;
+    out.show(&found, |out| {
+        let mut rows = vec![["CHANNEL", "STATE", "PLUGIN"].map(str::to_owned).to_vec()];
+        for channel in list(&found, "channels") {
+            rows.push(vec![text(channel, &["name", "channel"]), state(channel), text(channel, &["plugin"])]);
+        }
+        out.table(&rows);
+    });
+    Ok(())
+}
+
+fn queues(found: &Value) -> Vec<Vec<String>> {
+    let head = ["CHANNEL", "READY", "SCHEDULED", "IN FLIGHT", "RETRYING", "HELD", "DEAD", "OLDEST"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for queue in list(found, "queues") {
+        let n = |key: &str| queue[key].as_u64().map_or_else(|| "0".to_owned(), |n| n.to_string());
+        let oldest = queue["oldest_ms"].as_i64().or_else(|| queue["oldest_age_ms"].as_i64());
+        let mut row = vec![text(queue, &["channel", "name"])];
+        row.extend(["ready", "scheduled", "in_flight", "retrying", "held", "dead"].map(n));
+        row.push(oldest.map_or_else(|| "–".to_owned(), human));
+        rows.push(row);
+    }
+    rows
+}
+
+fn list<'a>(found: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    found[key].as_array().or_else(|| found["items"].as_array()).or_else(|| found.as_array()).into_iter().flatten()
+}
+
+fn text(value: &Value, keys: &[&str]) -> String {
+    keys.iter().find_map(|k| value[*k].as_str()).unwrap_or("–").to_owned()
+}
+
+fn state(channel: &Value) -> String {
+    if channel["enabled"] == json!(false) {
+        return "off".to_owned();
+    }
+    let pause = &channel["paused"];
+    if pause == &json!(true) || pause.is_object() {
+        let why = pause["reason"].as_str().map(|r| format!(" ({r})")).unwrap_or_default();
+        return format!("paused{why}");
+    }
+    "on".to_owned()
+}
