@@ -5,7 +5,10 @@ use crate::{
     config::Config,
     connection::{Hub, LocalBus},
     dev::mailbox::Mailbox,
-    http::{self, auth::jwt::Jwt},
+    http::{
+        self,
+        auth::{Gate, jwt::Jwt},
+    },
     ingest::{Ingest, IngestParts},
     observe::Metrics,
     queue::LocalQueue,
@@ -45,6 +48,7 @@ pub struct Services {
     pub ingest: Arc<Ingest>,
     pub hub: Arc<Hub>,
     pub jwt: Arc<Jwt>,
+    pub gate: Arc<Gate>,
     /// Caught mail, with `--dev` and no relay.
     pub mailbox: Option<Arc<Mailbox>>,
     /// Fired first when the host stops: readiness goes off, nothing new is taken.
@@ -93,6 +97,7 @@ impl Host {
         let hub = Hub::new(&config, bus.clone(), metrics.clone());
         let mailbox = (dev && config.email.url.is_empty()).then(Arc::<Mailbox>::default);
         let channels = channel::open(&config, hub.clone(), mailbox.clone(), metrics.clone()).await?;
+        let gate = Gate::new(&config, dev, address, store.clone(), clock.clone())?;
         let ingest = Ingest::new(IngestParts {
             config: config.clone(),
             store: store.clone(),
@@ -103,11 +108,12 @@ impl Host {
             clock: clock.clone(),
             metrics: metrics.clone(),
         });
-        bus.attach(vec![hub.clone(), channels.clone(), ingest.clone()]);
+        bus.attach(vec![hub.clone(), channels.clone(), ingest.clone(), gate.keys.clone()]);
         let tasks = TaskTracker::new();
         tokio::spawn(status.clone().announce(announcer, channels.clone()));
         let services = Arc::new(Services {
-            jwt: Jwt::new(&config)?,
+            jwt: Jwt::new(&config, clock.clone())?,
+            gate,
             renderer: Renderer::new(&config, metrics.clone())?,
             dev,
             node: NodeId::new(),
@@ -128,8 +134,7 @@ impl Host {
             config,
         });
         let worker = Worker::start(services.clone());
-        let router = http::router(services.clone());
-        services.tasks.spawn(http::server::serve(listener, router, services.clone()));
+        http::start(listener, services.clone()).await?;
         Ok(Self { services, worker })
     }
 

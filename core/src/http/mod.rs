@@ -3,7 +3,11 @@
 pub mod admin;
 pub mod api;
 pub mod auth;
+mod cors;
 pub mod dev;
+pub mod extract;
+mod layers;
+pub mod openapi;
 pub mod ops;
 pub mod problem;
 pub mod server;
@@ -11,8 +15,17 @@ pub mod sse;
 pub mod unsubscribe;
 pub mod ws;
 
+pub use openapi::openapi_document;
+
 use crate::host::Services;
+use anyhow::Context;
+use axum::{
+    http::StatusCode,
+    middleware::{from_fn, from_fn_with_state},
+};
+use problem::ApiError;
 use std::sync::Arc;
+use tokio::net::TcpListener;
 
 pub type App = axum::Router<Arc<Services>>;
 /// Routes that appear in the OpenAPI document.
@@ -30,10 +43,11 @@ pub fn request_id() -> String {
 
 /// Everything under one roof. The API's document comes from the same routes.
 pub fn router(services: Arc<Services>) -> axum::Router {
-    let (api, _document) = api::routes().split_for_parts();
+    let (api, document) = api::routes().split_for_parts();
     let mut app: App = App::new()
         .merge(api)
-        .merge(ops::routes())
+        .merge(openapi::routes(document))
+        .merge(ops::routes(services.config.metrics.listen.is_none()))
         .merge(ws::routes())
         .merge(sse::routes())
         .merge(unsubscribe::routes())
@@ -41,5 +55,33 @@ pub fn router(services: Arc<Services>) -> axum::Router {
     if services.dev {
         app = app.merge(dev::routes());
     }
-    app.with_state(services)
+    layered(app, services)
+}
+
+/// What every listener has around its routes.
+fn layered(app: App, services: Arc<Services>) -> axum::Router {
+    app.fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path") })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method")
+        })
+        .layer(axum::extract::DefaultBodyLimit::max(services.config.ingest.body_max))
+        .layer(from_fn(problem::uniform))
+        .layer(from_fn_with_state(services.clone(), cors::cors))
+        .layer(from_fn_with_state(services.clone(), layers::observe))
+        .with_state(services)
+}
+
+/// Starts every listener and the door's own chores. They end when `services.draining` fires.
+pub async fn start(listener: TcpListener, services: Arc<Services>) -> anyhow::Result<()> {
+    server::raise_file_limit();
+    if let Some(listen) = &services.config.metrics.listen {
+        let own = TcpListener::bind(listen).await.with_context(|| format!("metrics.listen: binding {listen}"))?;
+        let app = layered(App::new().merge(ops::metrics_routes()), services.clone());
+        services.tasks.spawn(server::serve(own, app, services.clone()));
+    }
+    let (keys, draining) = (services.gate.keys.clone(), services.draining.clone());
+    services.tasks.spawn(async move { keys.flush_used(draining).await });
+    let router = router(services.clone());
+    services.tasks.spawn(server::serve(listener, router, services.clone()));
+    Ok(())
 }

@@ -153,3 +153,31 @@ impl IntoResponse for ApiError {
 }
 
 pub type ApiResult<T> = Result<T, ApiError>;
+
+/// Refusals that axum itself makes (a body over the limit, a missing extension) come as plain text; callers get problems.
+pub async fn uniform(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    let api = request.uri().path().starts_with("/api/");
+    let response = next.run(request).await;
+    let status = response.status();
+    let plain =
+        response.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !api || !plain || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (code, detail) = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "the body is larger than this call takes"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ("unsupported_media_type", "send JSON with Content-Type: application/json")
+        }
+        StatusCode::UNPROCESSABLE_ENTITY => ("invalid", "the request is not valid"),
+        s if s.is_server_error() => ("internal", "something went wrong here"),
+        _ => ("bad_request", "the request can't be read"),
+    };
+    let mut problem = ApiError::new(status, code, detail).into_response();
+    for (name, value) in response.headers() {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            problem.headers_mut().append(name, value.clone());
+        }
+    }
+    problem
+}

@@ -1,10 +1,213 @@
-//! Connections by hand: header-read timeout, connection cap, graceful close. STUB.
+//! Connections by hand: header-read timeout, connection cap, write-stall guard, graceful close.
+//!
+//! `axum::serve` has no header-read timeout and no cap, so the accept loop is ours. Absent on purpose: routes, TLS (a
+//! proxy's work), and the life of a socket after its upgrade (the hub's).
 
+use super::auth::Peer;
 use crate::host::Services;
-use std::sync::Arc;
-use tokio::net::TcpListener;
+use axum::body::Body;
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Sleep, sleep, timeout},
+};
+use tokio_util::task::TaskTracker;
+use tower::Service;
 
-/// Serves until `services.draining` fires, then finishes what runs.
-pub async fn serve(_listener: TcpListener, _router: axum::Router, services: Arc<Services>) {
-    services.draining.cancelled().await;
+/// Largest request head; more is 431.
+const HEAD_MAX: usize = 8 * 1024;
+/// hyper's buffer per connection: a head, or a piece of a body.
+const BUFFER_MAX: usize = 16 * 1024;
+/// A client that takes no byte of an answer for so long has gone.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+/// First pause after `accept` failed for want of file descriptors; doubles up to a second.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Connections over the cap that may be told so at once; the rest is just closed.
+const REFUSALS: usize = 64;
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
+    Content-Type: application/problem+json\r\nContent-Length: 154\r\n\r\n\
+    {\"type\":\"urn:campanile:problem:full\",\"title\":\"Service Unavailable\",\"status\":503,\
+    \"detail\":\"too many connections\",\"code\":\"full\",\"request_id\":\"\",\"errors\":[]}";
+
+/// Serves until `services.draining` fires, then stops accepting and finishes what runs, `server.drain_timeout` at most.
+pub async fn serve(listener: TcpListener, router: axum::Router, services: Arc<Services>) {
+    let cap = match services.config.server.max_connections {
+        0 => default_cap(),
+        n => n,
+    };
+    let slots = Arc::new(Semaphore::new(cap.min(Semaphore::MAX_PERMITS)));
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
+    let connections = TaskTracker::new();
+    let mut pause = ACCEPT_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = services.draining.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_connection_error(&error) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "Can't accept connections; trying again");
+                sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+                continue;
+            }
+        };
+        pause = ACCEPT_PAUSE;
+        if let Ok(slot) = slots.clone().try_acquire_owned() {
+            connections.spawn(connection(stream, peer, slot, router.clone(), services.clone()));
+        } else if let Ok(refusal) = refusals.clone().try_acquire_owned() {
+            tokio::spawn(async move {
+                refuse(stream).await;
+                drop(refusal);
+            });
+        }
+    }
+    drop(listener);
+    connections.close();
+    if timeout(*services.config.server.drain_timeout, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "Requests did not end in time and are cut");
+    }
+}
+
+/// One connection, until it closes or is upgraded.
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    slot: OwnedSemaphorePermit,
+    router: axum::Router,
+    services: Arc<Services>,
+) {
+    // Frames are small and must go at once; an error only means that the peer is gone.
+    let _ = stream.set_nodelay(true);
+    let io = TokioIo::new(Guarded { stream, stall: None, _slot: slot });
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().call(request.map(Body::new))
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(*services.config.server.header_timeout)
+        .max_header_size(HEAD_MAX)
+        .max_buf_size(BUFFER_MAX)
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = services.draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // A client's doing (half a request, a timeout, a reset): nothing an operator could act on.
+        tracing::trace!(%error, "Connection ended early");
+    }
+}
+
+async fn refuse(mut stream: TcpStream) {
+    let told = async {
+        stream.write_all(REFUSAL).await?;
+        stream.shutdown().await
+    };
+    let _ = timeout(Duration::from_secs(1), told).await;
+}
+
+/// Errors of the one connection that was to be accepted, not of the listener.
+fn is_connection_error(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(error.kind(), K::ConnectionRefused | K::ConnectionAborted | K::ConnectionReset | K::Interrupted)
+}
+
+/// Raises the soft limit of open files to the hard one; call once at start.
+pub fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "Can't raise the limit of open files");
+    }
+}
+
+/// The file limit less a fifth, which stays for the database, mail and refusals.
+fn default_cap() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+    usize::try_from(files - files / 5).unwrap_or(usize::MAX)
+}
+
+/// The socket with its place under the cap (kept through an upgrade) and a clock on writes that do not move.
+struct Guarded {
+    stream: TcpStream,
+    /// Runs while a write waits; boxed so that an idle socket pays a pointer for it.
+    stall: Option<Pin<Box<Sleep>>>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Guarded {
+    fn moved<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stall = None;
+            return written;
+        }
+        ready!(self.stall.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL))).as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.moved(cx, written)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.moved(cx, written)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_states_its_own_length() {
+        let text = std::str::from_utf8(REFUSAL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
+        assert_eq!(serde_json::from_str::<super::super::problem::Problem>(body).unwrap().code, "full");
+    }
 }

@@ -1,15 +1,67 @@
-//! Who is calling: end users by JWT, applications by API key, both as extractors. STUB bodies.
+//! Who is calling: end users by JWT, applications by API key, both as extractors; where from; from which page.
 
+pub mod bucket;
+pub mod jwks;
 pub mod jwt;
+pub mod keys;
+pub mod origin;
+pub mod outbound;
+pub mod proxies;
 
-use crate::{host::Services, http::problem::ApiError};
-use axum::{extract::FromRequestParts, http::request::Parts};
-use campanile_model::{
-    AppId, KeyId,
-    ports::{Actor, Scope},
+use crate::{config::Config, host::Services, http::problem::ApiError};
+use anyhow::Context;
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
 };
-use jwt::Session;
-use std::{net::IpAddr, sync::Arc};
+use campanile_model::{
+    AppId, Clock, KeyId,
+    ports::{Actor, Scope, Store},
+};
+use campanile_plugin::Secret;
+use jwt::{Session, TokenError};
+use keys::{Holder, KeyCache};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+/// What the door knows from the configuration, parsed once, and the keys it has seen.
+pub struct Gate {
+    pub keys: Arc<KeyCache>,
+    pub proxies: proxies::Proxies,
+    pub origins: origin::OriginPolicy,
+}
+
+impl Gate {
+    pub fn new(
+        config: &Config,
+        dev: bool,
+        address: SocketAddr,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let public_url = config.server.public_url.as_deref();
+        Ok(Arc::new(Self {
+            keys: KeyCache::new(&config.auth, store, clock)?,
+            proxies: proxies::Proxies::new(&config.server.trusted_proxies)?,
+            origins: origin::OriginPolicy::new(&config.websocket.origins, public_url, dev, address.ip().is_loopback())?,
+        }))
+    }
+}
+
+/// A secret, or what its `_file` twin holds.
+pub(super) fn configured(secret: &Secret, file: Option<&Path>, key: &'static str) -> anyhow::Result<Secret> {
+    match file {
+        Some(path) if secret.is_empty() => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("{key}: reading {}", path.display()))?;
+            Ok(Secret::new(text.trim()))
+        }
+        _ => Ok(secret.clone()),
+    }
+}
 
 /// An application, by API key (or the operator key).
 #[derive(Clone, Debug)]
@@ -33,8 +85,26 @@ impl Application {
 
 impl FromRequestParts<Arc<Services>> for Application {
     type Rejection = ApiError;
-    async fn from_request_parts(_parts: &mut Parts, _s: &Arc<Services>) -> Result<Self, ApiError> {
-        Err(ApiError::unauthorized("send an API key: Authorization: Bearer cmp_…"))
+    async fn from_request_parts(parts: &mut Parts, s: &Arc<Services>) -> Result<Self, ApiError> {
+        let token = bearer(&parts.headers)
+            .ok_or_else(|| ApiError::unauthorized("send an API key: Authorization: Bearer cmp_…"))?;
+        let Some(holder) = s.gate.keys.holder(token).await? else {
+            return Err(match s.jwt.verify(token).await {
+                Ok(_) => ApiError::forbidden(
+                    "wrong_credential",
+                    "this is an end user's token; applications call with an API key",
+                ),
+                Err(TokenError::Unavailable) => TokenError::Unavailable.into(),
+                Err(_) => ApiError::unauthorized("this API key is unknown, expired or revoked"),
+            });
+        };
+        s.gate.keys.admit(&holder)?;
+        let (app, key, scopes, who) = match holder {
+            Holder::Operator => (AppId::default(), None, Scope::ALL.to_vec(), "operator".to_owned()),
+            Holder::Key(key) => (key.app.clone(), Some(key.id), key.scopes.clone(), format!("key:{}", key.id)),
+        };
+        let address = Client::of(s, parts).map(|c| c.address.to_string());
+        Ok(Self { app, key, scopes, actor: Actor { who, address, request_id: super::request_id() } })
     }
 }
 
@@ -44,8 +114,36 @@ pub struct EndUser(pub Session);
 
 impl FromRequestParts<Arc<Services>> for EndUser {
     type Rejection = ApiError;
-    async fn from_request_parts(_parts: &mut Parts, _s: &Arc<Services>) -> Result<Self, ApiError> {
-        Err(ApiError::unauthorized("send a token: Authorization: Bearer <JWT>"))
+    async fn from_request_parts(parts: &mut Parts, s: &Arc<Services>) -> Result<Self, ApiError> {
+        let token = bearer(&parts.headers)
+            .ok_or_else(|| ApiError::unauthorized("send a token: Authorization: Bearer <JWT>"))?;
+        let session = match s.jwt.verify(token).await {
+            Ok(session) => session,
+            Err(TokenError::Invalid) if s.gate.keys.holder(token).await?.is_some() => {
+                return Err(ApiError::forbidden(
+                    "wrong_credential",
+                    "this is an application's API key; end users call with their token",
+                ));
+            }
+            Err(e) => return Err(e.into()),
+        };
+        if !s.store.disabled_among(std::slice::from_ref(&session.user)).await?.is_empty() {
+            return Err(ApiError::forbidden("user_disabled", "this user is disabled"));
+        }
+        Ok(Self(session))
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(e: TokenError) -> Self {
+        match e {
+            TokenError::Invalid => Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "this token is not valid here"),
+            TokenError::Expired => Self::new(StatusCode::UNAUTHORIZED, "token_expired", "this token has expired"),
+            TokenError::Unavailable => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "tokens can't be checked now; try again")
+                    .retry_after(Duration::from_secs(5))
+            }
+        }
     }
 }
 
@@ -53,15 +151,53 @@ impl FromRequestParts<Arc<Services>> for EndUser {
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     pub address: IpAddr,
-    /// The peer itself is a trusted proxy or loopback: no brake by address.
+    /// The address is a trusted proxy's or loopback, so it may stand for many people: no brake by address.
     pub shared: bool,
+}
+
+impl Client {
+    /// `None` only when the request did not come through our server.
+    pub fn of(s: &Services, parts: &Parts) -> Option<Self> {
+        let Peer(peer) = *parts.extensions.get::<Peer>()?;
+        let address = s.gate.proxies.client(peer, &parts.headers);
+        Some(Self { address, shared: address.is_loopback() || s.gate.proxies.trusts(address) })
+    }
+}
+
+impl FromRequestParts<Arc<Services>> for Client {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, s: &Arc<Services>) -> Result<Self, ApiError> {
+        Self::of(s, parts).ok_or_else(|| {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here")
+                .caused_by("the request carries no peer address")
+        })
+    }
 }
 
 /// Put into every request's extensions by `server.rs`.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub std::net::SocketAddr);
+pub struct Peer(pub SocketAddr);
 
-/// Whether a browser page of this Origin may connect (sockets, streams, CORS): DESIGN §8. `Err` is why not, for the log.
-pub fn origin_allowed(_services: &Services, _headers: &axum::http::HeaderMap) -> Result<(), &'static str> {
-    Ok(())
+/// Whether a browser page of this Origin may connect (sockets, streams). `Err` is why not, for the log.
+pub fn origin_allowed(services: &Services, headers: &HeaderMap) -> Result<(), &'static str> {
+    services.gate.origins.check(headers)
+}
+
+/// The credential of `Authorization: Bearer …`; a doubled header counts as none.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = one_header(headers, &header::AUTHORIZATION).ok()??;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// A header that must stand alone.
+pub fn one_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, &'static str> {
+    let mut values = headers.get_all(name).iter();
+    let (first, second) = (values.next(), values.next());
+    match (first, second) {
+        (None, _) => Ok(None),
+        (Some(one), None) => one.to_str().map(Some).map_err(|_| "a header holds bytes that are no text"),
+        (Some(_), Some(_)) => Err("a header stands twice"),
+    }
 }
