@@ -159,7 +159,6 @@ impl<'a> Parts<'a> {
         // An empty signature is the unsigned form.
         (!claims.contains('.') && !signature.is_empty()).then_some(Self { header, claims, signature, signed })
     }
-
 }
 
 /// The JSON in one part.
