@@ -35,7 +35,7 @@ pub fn run(args: Args, global: &Global, out: Output) -> Outcome {
             .next("campanile token USER"));
     }
     let loaded = configuration(global)?;
-    let token = Jwt::new(&loaded.config)
+    let token = Jwt::new(&loaded.config, std::sync::Arc::new(campanile_model::clock::SystemClock))
         .and_then(|jwt| jwt.mint(&user, *ttl))
         .map_err(|e| Failure::failed("no token was made").why(chain(&e)).next("campanile config check"))?;
     if out.json {
