@@ -42,10 +42,10 @@ pub fn addresses(
 ) -> BTreeMap<ChannelName, String> {
     let mut found = BTreeMap::new();
     let email = ChannelName::email();
-    if let Some(address) = object.get("email").filter(|v| !v.is_null()) {
-        if let Some(address) = address_of(&format!("{path}email"), &email, address, directory, faults) {
-            found.insert(email.clone(), address);
-        }
+    if let Some(address) = object.get("email").filter(|v| !v.is_null())
+        && let Some(address) = address_of(&format!("{path}email"), &email, address, directory, faults)
+    {
+        found.insert(email.clone(), address);
     }
     match object.get("addresses") {
         None | Some(Value::Null) => {}
@@ -107,7 +107,7 @@ fn address_of(
     }
 }
 
-fn text<'a>(field: &str, body: &'a Map<String, Value>, faults: &mut Faults) -> Option<String> {
+fn text(field: &str, body: &Map<String, Value>, faults: &mut Faults) -> Option<String> {
     match body.get(field) {
         None | Some(Value::Null) => None,
         Some(Value::String(s)) => Some(s.clone()),

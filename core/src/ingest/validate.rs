@@ -4,7 +4,11 @@ use super::{Directory, Faults, Invalid, canonical, contact, names};
 use campanile_model::{ChannelName, Content, Priority, Timestamp, UserId, notification::Data, plan::RecipientSpec};
 use chrono::{DateTime, SubsecRound, Utc};
 use serde_json::{Map, Value};
-use std::{collections::HashMap, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    sync::Arc,
+};
 
 /// Everything a request may carry.
 pub const FIELDS: [&str; 12] = [
@@ -169,7 +173,7 @@ fn recipients(body: &Map<String, Value>, rules: &Rules<'_>, faults: &mut Faults)
             Vec::new()
         }
         (Some(one), None) => user("user_id", one, faults)
-            .map(|user_id| RecipientSpec { user_id, addresses: Default::default() })
+            .map(|user_id| RecipientSpec { user_id, addresses: BTreeMap::new() })
             .into_iter()
             .collect(),
         (None, Some(Value::Array(several))) => many(several, rules, faults),
@@ -189,13 +193,12 @@ fn many(given: &[Value], rules: &Rules<'_>, faults: &mut Faults) -> Vec<Recipien
     let mut places: HashMap<UserId, usize> = HashMap::with_capacity(given.len());
     for (i, value) in given.iter().enumerate() {
         let Some(spec) = recipient(i, value, rules.channels, faults) else { continue };
-        match places.get(&spec.user_id) {
+        if let Some(&place) = places.get(&spec.user_id) {
             // Named twice counts once, with the addresses of both.
-            Some(&place) => merge(i, &mut found[place], spec, faults),
-            None => {
-                places.insert(spec.user_id.clone(), found.len());
-                found.push(spec);
-            }
+            merge(i, &mut found[place], spec, faults);
+        } else {
+            places.insert(spec.user_id.clone(), found.len());
+            found.push(spec);
         }
     }
     if found.len() > rules.max_recipients {
@@ -217,7 +220,7 @@ fn merge(i: usize, first: &mut RecipientSpec, again: RecipientSpec, faults: &mut
 fn recipient(i: usize, value: &Value, directory: &dyn Directory, faults: &mut Faults) -> Option<RecipientSpec> {
     let Value::Object(object) = value else {
         let user_id = user(&format!("to[{i}]"), value, faults)?;
-        return Some(RecipientSpec { user_id, addresses: Default::default() });
+        return Some(RecipientSpec { user_id, addresses: BTreeMap::new() });
     };
     for name in object.keys().filter(|k| !RECIPIENT_FIELDS.contains(&k.as_str())) {
         let field = format!("to[{i}].{}", name.chars().take(64).collect::<String>());
@@ -338,14 +341,12 @@ fn priority(body: &Map<String, Value>, faults: &mut Faults) -> Priority {
 
 fn time(field: &str, body: &Map<String, Value>, faults: &mut Faults) -> Option<Timestamp> {
     let given = text(field, body, faults)?;
-    match DateTime::parse_from_rfc3339(given) {
-        // Rows keep milliseconds.
-        Ok(t) => Some(t.with_timezone(&Utc).trunc_subsecs(3)),
-        Err(_) => {
-            faults.add(field, "must be a time in RFC 3339 with its zone, such as 2030-01-31T09:30:00Z");
-            None
-        }
+    let parsed = DateTime::parse_from_rfc3339(given);
+    if parsed.is_err() {
+        faults.add(field, "must be a time in RFC 3339 with its zone, such as 2030-01-31T09:30:00Z");
     }
+    // Rows keep milliseconds.
+    parsed.ok().map(|t| t.with_timezone(&Utc).trunc_subsecs(3))
 }
 
 fn expiry(expires_at: Option<Timestamp>, send_at: Option<Timestamp>, now: Timestamp, faults: &mut Faults) {
