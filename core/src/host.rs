@@ -22,11 +22,20 @@ use campanile_model::{
     ports::{Bus, Store, StoreError, StoreResult, WorkQueue},
 };
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    net::TcpListener,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Between two tries to open a database that is down.
 const STORE_RETRY: Duration = Duration::from_millis(500);
+
+/// After deliveries under way were waited for: what is cut is written down, leases are given back.
+const AFTER_DRAIN: Duration = Duration::from_millis(2500);
+/// Closing the database, and telling the last commits.
+const CLOSE: Duration = Duration::from_secs(1);
 
 /// What every part may lean on. Built once, never changed.
 pub struct Services {
@@ -79,6 +88,9 @@ async fn open_store(
 pub struct Host {
     pub services: Arc<Services>,
     worker: Worker,
+    /// Tells the world of commits until `told` says that there will be no more.
+    announcer: JoinHandle<()>,
+    told: CancellationToken,
 }
 
 impl Host {
@@ -110,7 +122,8 @@ impl Host {
         });
         bus.attach(vec![hub.clone(), channels.clone(), ingest.clone(), gate.keys.clone()]);
         let tasks = TaskTracker::new();
-        tokio::spawn(status.clone().announce(announcer, channels.clone()));
+        let told = CancellationToken::new();
+        let announcer = tokio::spawn(status.clone().announce(announcer, channels.clone(), told.clone()));
         let services = Arc::new(Services {
             jwt: Jwt::new(&config, clock.clone())?,
             gate,
@@ -133,18 +146,35 @@ impl Host {
             tasks,
             config,
         });
-        let worker = Worker::start(services.clone());
+        if services.config.database.is_embedded() {
+            // No other process has this file, so whatever is leased was left behind by one that died.
+            services.store.lapse_all_leases().await?;
+        }
+        let worker = Worker::start(&services);
         http::start(listener, services.clone()).await?;
-        Ok(Self { services, worker })
+        Ok(Self { services, worker, announcer, told })
     }
 
     /// Readiness off → stop accepting → finish or give back what is under way, sockets closed 1012 → close the store.
+    ///
+    /// Dropping the returned future, or ending the process during it, loses nothing: see the crash table.
     pub async fn stop(self) {
         let s = self.services;
         s.draining.cancel();
-        self.worker.drain(*s.config.server.drain_timeout).await;
         s.tasks.close();
-        s.tasks.wait().await;
-        s.store.close().await;
+        let server = &s.config.server;
+        let (limit, deadline) = (*server.drain_timeout, Instant::now() + *server.drain_timeout + AFTER_DRAIN);
+        tokio::join!(self.worker.drain(limit), bounded("the sockets", limit, s.hub.drain(*server.drain_spread)));
+        bounded("requests", deadline - Instant::now(), s.tasks.wait()).await;
+        bounded("the last commits", CLOSE, s.store.close()).await;
+        self.told.cancel();
+        bounded("what was committed to be told", CLOSE / 2, self.announcer).await;
+    }
+}
+
+/// A part of the stop that must not hold up the rest; says what it was.
+async fn bounded<T>(what: &str, limit: Duration, part: impl Future<Output = T>) {
+    if timeout(limit, part).await.is_err() {
+        tracing::warn!("Stopped without waiting any longer for {what}");
     }
 }

@@ -19,7 +19,8 @@ use campanile_model::{
     work::{ClaimOutcome, Finish, Finished},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
 
 /// Commits whose effects may wait for the announcer; past it the next commit waits.
 const ANNOUNCE_QUEUE: usize = 256;
@@ -61,6 +62,7 @@ pub struct Status {
     bus: Arc<dyn Bus>,
     metrics: Arc<Metrics>,
     tail: broadcast::Sender<Transition>,
+    audiences: Arc<Notify>,
 }
 
 impl Status {
@@ -71,7 +73,12 @@ impl Status {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let (tail, _) = broadcast::channel(TAIL_BUFFER);
-        Arc::new(Self { store, queue, bus, metrics, tail })
+        Arc::new(Self { store, queue, bus, metrics, tail, audiences: Arc::default() })
+    }
+
+    /// Rings when a large audience was accepted, so that its expansion begins at once.
+    pub fn audiences(&self) -> Arc<Notify> {
+        self.audiences.clone()
     }
 
     /// Every transition from now on; lags rather than blocks.
@@ -79,10 +86,22 @@ impl Status {
         self.tail.subscribe()
     }
 
-    /// Runs until the store's last sink is gone.
-    pub async fn announce(self: Arc<Self>, mut announcer: Announcer, in_app: Arc<dyn InAppChannel>) {
-        while let Some(effects) = announcer.0.recv().await {
-            self.tell(effects, in_app.as_ref()).await;
+    /// Runs until the store's last sink is gone, or `end` fires: then what was handed over is told, and nothing more.
+    pub async fn announce(
+        self: Arc<Self>,
+        mut announcer: Announcer,
+        in_app: Arc<dyn InAppChannel>,
+        end: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                biased;
+                effects = announcer.0.recv() => match effects {
+                    Some(effects) => self.tell(effects, in_app.as_ref()).await,
+                    None => return,
+                },
+                () = end.cancelled(), if !announcer.0.is_closed() => announcer.0.close(),
+            }
         }
     }
 
@@ -152,6 +171,9 @@ impl Status {
             self.metrics.deduplicated.get_or_create(&m::ByReason::new("idempotency_key")).inc();
         } else {
             self.metrics.accepted.get_or_create(&labels).inc();
+            if accepted.body.audience.is_some() {
+                self.audiences.notify_one();
+            }
         }
         Ok(accepted)
     }

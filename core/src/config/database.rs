@@ -20,6 +20,11 @@ pub struct Database {
 }
 
 impl Database {
+    /// A file that belongs to this process alone.
+    pub fn is_embedded(&self) -> bool {
+        self.url.as_deref().is_none_or(|url| url.starts_with("sqlite:"))
+    }
+
     pub fn validate(&self, c: &mut Check) {
         if let Some(url) = &self.url {
             let postgres = ["postgres:", "postgresql:"].iter().any(|p| url.starts_with(p));

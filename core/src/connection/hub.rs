@@ -16,6 +16,8 @@ impl Hub {
     pub fn new(_config: &Config, bus: Arc<dyn Bus>, _metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { bus })
     }
+    /// Closes every socket with 1012, spread over `spread`; returns when all are closed.
+    pub async fn drain(&self, _spread: std::time::Duration) {}
     /// Open sockets and streams.
     pub fn connection_count(&self) -> usize {
         0

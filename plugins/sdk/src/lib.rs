@@ -32,6 +32,9 @@ pub struct Info {
     pub timeout: Duration,
     /// The far side honours `idempotency_key`: a lost attempt is not doubtful.
     pub idempotent: bool,
+    /// Every delivery asks `permission` before its point of no return, so a call that was cut short without having asked
+    /// is not doubtful.
+    pub asks_permission: bool,
     /// Parts the host renders from templates before it calls: `subject`, `text`, `html`.
     pub rendered: bool,
 }
@@ -46,6 +49,7 @@ impl Info {
             max_concurrency: 8,
             timeout: Duration::from_secs(30),
             idempotent: false,
+            asks_permission: false,
             rendered: true,
         }
     }

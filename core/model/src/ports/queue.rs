@@ -15,6 +15,9 @@ pub trait WorkQueue: Send + Sync + 'static {
 
     /// `Err` says what is wrong; ingest goes on all the same.
     fn health(&self) -> Result<(), QueueError>;
+
+    /// The end of a drain: nothing more is taken or handed out, and waiting consumers are told so.
+    async fn close(&self) {}
 }
 
 #[async_trait]

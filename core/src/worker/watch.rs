@@ -1,0 +1,61 @@
+//! What the worker looks at now and then: pauses, the channels' health, what waits.
+
+use super::Context;
+use crate::{channel::Guard, queue::backoff::Outage};
+use std::{sync::Arc, time::Duration};
+
+/// How old the cache of pauses may be when a signal was lost. The claim reads the rows themselves.
+const PAUSES_EVERY: Duration = Duration::from_secs(3);
+const HEALTH_EVERY: Duration = Duration::from_secs(30);
+const WAITING_EVERY: Duration = Duration::from_secs(5);
+
+/// Keeps the registry's cache of pauses.
+pub async fn pauses(ctx: Arc<Context>) {
+    let changed = ctx.channels.pauses_changed();
+    let mut outage = Outage::of("Reading the pauses of channels");
+    loop {
+        let wait = match ctx.store.pauses().await {
+            Ok(pauses) => {
+                outage.over();
+                ctx.channels.set_paused(&pauses.into_iter().map(|p| p.channel).collect());
+                PAUSES_EVERY
+            }
+            Err(e) => {
+                ctx.note(&e);
+                outage.failed(&e)
+            }
+        };
+        tokio::select! {
+            () = ctx.stop.cancelled() => return,
+            // A resume has made held rows due.
+            () = changed.notified() => ctx.bell.ring(),
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// Asks one channel how it is.
+pub async fn health(ctx: Arc<Context>, guard: Arc<Guard>) {
+    loop {
+        guard.check_health().await;
+        if ctx.stopped_within(HEALTH_EVERY).await {
+            return;
+        }
+    }
+}
+
+/// How many due rows nobody has claimed, over all channels.
+pub async fn waiting(ctx: Arc<Context>) {
+    loop {
+        match ctx.store.queue_stats().await {
+            Ok(stats) => {
+                ctx.metrics.outbox_pending.set(stats.iter().map(|s| s.ready as i64).sum());
+            }
+            // The loops that depend on the database say so in the log.
+            Err(e) => ctx.note(&e),
+        }
+        if ctx.stopped_within(WAITING_EVERY).await {
+            return;
+        }
+    }
+}
