@@ -176,7 +176,12 @@ impl Guard {
         }
         self.show(&inner);
         drop(inner);
-        tracing::info!(channel = self.name(), "Channel {} is {}", self.name(), if paused { "paused" } else { "resumed" });
+        tracing::info!(
+            channel = self.name(),
+            "Channel {} is {}",
+            self.name(),
+            if paused { "paused" } else { "resumed" }
+        );
         self.changed.notify_one();
     }
 
@@ -296,7 +301,9 @@ impl Guard {
         let check = AssertUnwindSafe(async { channel.health().await }).catch_unwind();
         let health = match tokio::time::timeout(HEALTH_LIMIT, check).await {
             Ok(Ok(health)) => health,
-            Ok(Err(panic)) => Health::Failing(format!("panicked in its health check: {}", self.panicked(panic.as_ref()))),
+            Ok(Err(panic)) => {
+                Health::Failing(format!("panicked in its health check: {}", self.panicked(panic.as_ref())))
+            }
             Err(_) => Health::Degraded("no answer to the health check within 5 s".to_owned()),
         };
         let mut inner = self.lock();

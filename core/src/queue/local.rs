@@ -56,8 +56,7 @@ impl LocalQueue {
             return line.clone();
         }
         let waiting = Waiting { closed: lines.closed, ..Waiting::default() };
-        let line =
-            Arc::new(Line { channel: channel.clone(), waiting: Mutex::new(waiting), arrived: Notify::new() });
+        let line = Arc::new(Line { channel: channel.clone(), waiting: Mutex::new(waiting), arrived: Notify::new() });
         lines.by_channel.insert(channel.clone(), line.clone());
         line
     }

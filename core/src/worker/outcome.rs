@@ -165,9 +165,10 @@ impl Judged {
             AttemptOutcome::Ok => "ok",
             AttemptOutcome::Timeout => "timeout",
             AttemptOutcome::Permanent | AttemptOutcome::RecipientGone => "permanent",
-            AttemptOutcome::Retry | AttemptOutcome::Throttled | AttemptOutcome::Misconfigured | AttemptOutcome::Lost => {
-                "retry"
-            }
+            AttemptOutcome::Retry
+            | AttemptOutcome::Throttled
+            | AttemptOutcome::Misconfigured
+            | AttemptOutcome::Lost => "retry",
         }
     }
 
@@ -180,7 +181,9 @@ impl Judged {
             AttemptOutcome::Throttled => "rate_limited",
             AttemptOutcome::Misconfigured => "auth",
             AttemptOutcome::RecipientGone => "bounced",
-            AttemptOutcome::Permanent if matches!(code, "render_failed" | "unsupported_address" | "invalid") => "invalid",
+            AttemptOutcome::Permanent if matches!(code, "render_failed" | "unsupported_address" | "invalid") => {
+                "invalid"
+            }
             AttemptOutcome::Retry if code == "panic" => "plugin",
             AttemptOutcome::Retry if is_5xx(code) => "provider_5xx",
             // `Lost` is written by the rescue and by a drain, which count nothing.
