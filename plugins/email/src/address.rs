@@ -71,9 +71,13 @@ mod tests {
 
     #[test]
     fn plain_addresses_pass() {
-        for ok in
-            ["ada@example.org", "a.b+tag@mail.example.co.uk", "ada@localhost", "ada@bücher.example", "jürgen@example.org"]
-        {
+        for ok in [
+            "ada@example.org",
+            "a.b+tag@mail.example.co.uk",
+            "ada@localhost",
+            "ada@bücher.example",
+            "jürgen@example.org",
+        ] {
             assert_eq!(check_address(ok), Ok(()), "{ok}");
         }
     }

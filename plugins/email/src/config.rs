@@ -57,7 +57,8 @@ impl Config {
                 None
             }
         };
-        let reply_to = s.reply_to.as_deref().and_then(|r| address::parse_mailbox(r).map_err(|e| say("reply_to", e)).ok());
+        let reply_to =
+            s.reply_to.as_deref().and_then(|r| address::parse_mailbox(r).map_err(|e| say("reply_to", e)).ok());
         let domain = from.as_ref().map(|f| f.email.domain().to_owned());
         let hello = s.hello_name.or_else(|| domain.clone()).unwrap_or_default();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-.[]:".contains(c);
@@ -142,7 +143,10 @@ mod tests {
     fn good_settings_pass_and_bad_ones_name_the_key() {
         assert!(keys(settings()).is_empty());
         assert_eq!(keys(Settings { from: None, ..settings() }), ["from"]);
-        assert_eq!(keys(Settings { from: Some("x".into()), max_connections: 0, ..settings() }), ["from", "max_connections"]);
+        assert_eq!(
+            keys(Settings { from: Some("x".into()), max_connections: 0, ..settings() }),
+            ["from", "max_connections"]
+        );
         assert_eq!(keys(Settings { url: Secret::new("http://x"), ..settings() }), ["url"]);
         assert_eq!(keys(Settings { hello_name: Some("a b".into()), ..settings() }), ["hello_name"]);
         assert_eq!(keys(Settings { dot_timeout: Duration::ZERO, ..settings() }), ["dot_timeout"]);
@@ -155,7 +159,8 @@ mod tests {
 
     #[test]
     fn without_a_relay_mail_can_be_built_all_the_same() {
-        let config = Config::new(Settings { url: Secret::default(), from: None, ..settings() }).unwrap_or_else(|e| panic!("{e:?}"));
+        let config = Config::new(Settings { url: Secret::default(), from: None, ..settings() })
+            .unwrap_or_else(|e| panic!("{e:?}"));
         assert!(config.dialler.is_none());
     }
 }

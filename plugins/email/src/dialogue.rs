@@ -191,11 +191,12 @@ impl Dialler {
     /// Tries each address of the host, sharing the time so that a dead first one does not eat it all.
     async fn tcp(&self, budget: &Budget) -> Result<TcpStream, Fault> {
         let until = Instant::now() + budget.of(Phase::Connect);
-        let addresses: Vec<_> = timeout(budget.of(Phase::Connect), lookup_host((self.relay.host.as_str(), self.relay.port)))
-            .await
-            .map_err(|_| Fault::Timeout(Phase::Connect))?
-            .map_err(|e| Fault::Lost(Phase::Connect, e))?
-            .collect();
+        let addresses: Vec<_> =
+            timeout(budget.of(Phase::Connect), lookup_host((self.relay.host.as_str(), self.relay.port)))
+                .await
+                .map_err(|_| Fault::Timeout(Phase::Connect))?
+                .map_err(|e| Fault::Lost(Phase::Connect, e))?
+                .collect();
         let mut last = Fault::Lost(Phase::Connect, io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
         for (i, address) in addresses.iter().enumerate() {
             let share = until.saturating_duration_since(Instant::now()) / (addresses.len() - i) as u32;

@@ -158,7 +158,11 @@ mod tests {
     use std::time::Duration;
 
     fn composer() -> Composer {
-        Composer { from: address::parse_mailbox("Glockenturm Köln <notify@köln.example>").unwrap(), reply_to: None, dkim: None }
+        Composer {
+            from: address::parse_mailbox("Glockenturm Köln <notify@köln.example>").unwrap(),
+            reply_to: None,
+            dkim: None,
+        }
     }
 
     fn letter(recipient: &str, subject: &str, text: &str, html: &str, message: &Value) -> Letter {
@@ -189,7 +193,8 @@ mod tests {
     #[test]
     fn a_mail_has_what_it_needs() {
         let message = json!({"notification_type": "new message", "app": "default", "unsubscribe_url": "https://x.example/unsubscribe/abc"});
-        let mail = composer().compose(letter("ada@Bücher.example", "Grüße", "Hallo\n", "<p>Hallo</p>", &message)).unwrap();
+        let mail =
+            composer().compose(letter("ada@Bücher.example", "Grüße", "Hallo\n", "<p>Hallo</p>", &message)).unwrap();
         let source = source(&mail);
         let headers = headers(&source);
         let has = |h: &str| assert!(headers.iter().any(|l| l == h), "{h}\n{source}");

@@ -46,7 +46,9 @@ impl Relay {
                 ("tls", "required") => protection = Protection::StartTls,
                 ("tls", _) => return Err("has an unknown tls=; only tls=required is safe from downgrades".into()),
                 ("ca", file) if !file.is_empty() => ca = Some(PathBuf::from(file)),
-                (key, _) => return Err(format!("has the unknown parameter {key:?}; known are tls=required and ca=FILE")),
+                (key, _) => {
+                    return Err(format!("has the unknown parameter {key:?}; known are tls=required and ca=FILE"));
+                }
             }
         }
         if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
@@ -69,7 +71,7 @@ impl Relay {
             _ => return Err("must have both user and password, or neither".into()),
         };
         if credentials.is_some() && protection == Protection::Plain && !is_loopback(&host) {
-            return Err("would send the password in the clear; add ?tls=required or use smtps://".into());
+            return Err("holds a password but the connection is plain; add ?tls=required, or use smtps://".into());
         }
         if ca.is_some() && protection == Protection::Plain {
             return Err("has ca= without TLS; add tls=required or use smtps://".into());

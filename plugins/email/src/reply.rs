@@ -18,7 +18,9 @@ pub(crate) fn judge(fault: Fault) -> DeliveryError {
         Fault::Timeout(phase) => transient(phase, "timeout", format!("no answer in time at {phase}")),
         Fault::Lost(Phase::Connect, e) => transient(Phase::Connect, "connect_failed", format!("can't connect: {e}")),
         Fault::Lost(phase, e) => transient(phase, "connection_lost", format!("connection lost at {phase}: {e}")),
-        Fault::OutOfStep(phase, what) => transient(phase, "out_of_step", format!("unexpected answer at {phase}: {what}")),
+        Fault::OutOfStep(phase, what) => {
+            transient(phase, "out_of_step", format!("unexpected answer at {phase}: {what}"))
+        }
         Fault::Tls(what) => misconfigured("tls_failed", what),
         Fault::Lacks(code, what) => misconfigured(code, what),
         Fault::UnsupportedAddress => DeliveryError::Permanent {
@@ -64,7 +66,11 @@ pub(crate) fn classify(phase: Phase, reply: &Reply) -> DeliveryError {
     match phase {
         // Before MAIL nothing said concerns this mail: for good means our account or address is at fault.
         Phase::Connect | Phase::Greeting | Phase::Hello | Phase::StartTls | Phase::Auth | Phase::Reset => {
-            return if reply.class() == 5 { DeliveryError::Misconfigured { reason: reason() } } else { retry(reason()) };
+            return if reply.class() == 5 {
+                DeliveryError::Misconfigured { reason: reason() }
+            } else {
+                retry(reason())
+            };
         }
         Phase::Mail | Phase::Rcpt | Phase::Data | Phase::Content | Phase::Dot => {}
     }

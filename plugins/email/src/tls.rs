@@ -26,9 +26,8 @@ pub fn prepare(relay: &Relay) -> Result<Option<Tls>, String> {
         None => Verifier::new(provider.clone()),
         Some(file) => {
             let wrong = |e: &dyn std::fmt::Display| format!("ca={}: {e}", file.display());
-            let roots: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(file)
-                .and_then(Iterator::collect)
-                .map_err(|e| wrong(&e))?;
+            let roots: Vec<CertificateDer<'static>> =
+                CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(|e| wrong(&e))?;
             if roots.is_empty() {
                 return Err(wrong(&"holds no certificate"));
             }

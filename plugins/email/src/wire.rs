@@ -235,7 +235,10 @@ mod tests {
 
     #[test]
     fn reads_one_and_many_lines() {
-        let replies = all(b"250-relay greets you\r\n250-SIZE 1000\r\n250 HELP\r\n550-5.1.1 <ada@x.org> no\r\n550 5.1.1 such user\r\n").unwrap();
+        let replies = all(
+            b"250-relay greets you\r\n250-SIZE 1000\r\n250 HELP\r\n550-5.1.1 <ada@x.org> no\r\n550 5.1.1 such user\r\n",
+        )
+        .unwrap();
         assert_eq!(replies[0].lines, ["relay greets you", "SIZE 1000", "HELP"]);
         assert_eq!(replies[1].enhanced, Some((5, 1, 1)));
         assert_eq!(replies[1].text, "(address) no such user");
@@ -253,7 +256,15 @@ mod tests {
 
     #[test]
     fn what_is_not_smtp_is_said_to_be() {
-        for bad in ["HTTP/1.1 400 Bad Request\r\n", "\r\n", "99\r\n", "150 x\r\n", "650 x\r\n", "250x\r\n", "250-a\r\n251 b\r\n"] {
+        for bad in [
+            "HTTP/1.1 400 Bad Request\r\n",
+            "\r\n",
+            "99\r\n",
+            "150 x\r\n",
+            "650 x\r\n",
+            "250x\r\n",
+            "250-a\r\n251 b\r\n",
+        ] {
             assert!(all(bad.as_bytes()).is_err(), "{bad:?}");
         }
         assert!(all(&[b'2'; LINE_MAX + 1]).is_err());
