@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
+mod api;
+mod auth;
 mod channels;
+mod protocol;
 mod smoke;
