@@ -32,7 +32,7 @@ pub struct AcceptedAudience {
 }
 
 /// A delivery's state as the API shows it: `pending` with a future due time reads `scheduled`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShownState {
     Scheduled,
@@ -52,9 +52,31 @@ impl ShownState {
     }
 }
 
+/// By hand: on the wire it is one word, which the derive does not see through the untagged variant.
+impl utoipa::PartialSchema for ShownState {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let words = std::iter::once(Self::Scheduled).chain(DeliveryState::ALL.map(Self::Stored)).map(Self::as_str);
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .enum_values(Some(words))
+            .description(Some("A delivery's state; `scheduled` is `pending` with a future due time."))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for ShownState {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_document_lists_the_words_that_are_sent() {
+        let schema = serde_json::to_value(<ShownState as utoipa::PartialSchema>::schema()).unwrap();
+        for state in DeliveryState::ALL.map(ShownState::Stored).into_iter().chain([ShownState::Scheduled]) {
+            assert!(schema["enum"].as_array().unwrap().contains(&serde_json::to_value(state).unwrap()), "{state:?}");
+        }
+    }
 
     #[test]
     fn scheduled_is_shown_not_stored() {

@@ -14,26 +14,32 @@ mod send;
 mod summary;
 mod view;
 
-pub use problems::Problems;
+pub use problems::{Problems, ReadProblems};
 
 use crate::{
     http::{
         ApiRoutes,
         auth::Application,
-        problem::{ApiError, FieldError},
+        problem::{ApiError, FieldError, Problem},
     },
     ingest::{Caller, IngestError, Invalid},
 };
 use axum::http::StatusCode;
 use campanile_model::{plan::Source, ports::StoreError};
 use std::time::Duration;
+use utoipa::OpenApi;
 use utoipa_axum::routes;
 
 /// How long a caller should wait when too much is waiting: workers need some seconds to make a dent.
 const BACKLOG_RETRY: Duration = Duration::from_secs(5);
 
+/// Responses made by [`Problems`] refer to these without bringing them along.
+#[derive(utoipa::OpenApi)]
+#[openapi(components(schemas(Problem, FieldError)))]
+struct Shared;
+
 pub fn routes() -> ApiRoutes {
-    ApiRoutes::new()
+    ApiRoutes::with_openapi(Shared::openapi())
         .routes(routes!(send::send_notification, list::list_notifications))
         .routes(routes!(batch::send_batch))
         .routes(routes!(read::get_notification))
@@ -68,6 +74,44 @@ impl From<IngestError> for ApiError {
             .retry_after(BACKLOG_RETRY)
             .caused_by(StoreError::Overloaded),
             IngestError::Accept(e) => e.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    match value.as_str() {
+                        Some(target) if key == "$ref" => found.push(target),
+                        _ => references(value, found),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|v| references(v, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_document_is_complete() {
+        let document = super::routes().merge(super::super::users::routes()).into_openapi();
+        let document = serde_json::to_value(document).unwrap();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(!found.is_empty());
+        for target in found {
+            assert!(document.pointer(target.trim_start_matches('#')).is_some(), "{target} leads nowhere");
+        }
+        let paths = document["paths"].as_object().unwrap();
+        let calls: Vec<_> = paths.values().flat_map(|p| p.as_object().unwrap().values()).collect();
+        assert_eq!(calls.len(), 10);
+        for call in calls {
+            assert!(call["responses"]["422"]["content"]["application/problem+json"].is_object(), "{call}");
         }
     }
 }

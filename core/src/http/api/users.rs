@@ -1,6 +1,6 @@
 //! `/api/v1/users/{user_id}`: contact points, and the right to be forgotten.
 
-use super::notifications::{Problems, input};
+use super::notifications::{Problems, ReadProblems, input};
 use crate::{
     host::Services,
     http::{
@@ -88,7 +88,7 @@ impl From<User> for UserView {
 #[utoipa::path(
     get, path = "/users/{user_id}", tag = "users",
     params(("user_id" = String, Path, description = "Your own id of the user.")),
-    responses((status = 200, description = "The user's contact points.", body = UserView), Problems)
+    responses((status = 200, description = "The user's contact points.", body = UserView), ReadProblems)
 )]
 async fn get_user(
     State(s): State<Arc<Services>>,
@@ -125,7 +125,7 @@ async fn put_user(
 #[utoipa::path(
     delete, path = "/users/{user_id}", tag = "users",
     params(("user_id" = String, Path, description = "Your own id of the user.")),
-    responses((status = 200, description = "What was erased.", body = Erased), Problems)
+    responses((status = 200, description = "What was erased.", body = Erased), ReadProblems)
 )]
 async fn erase_user(
     State(s): State<Arc<Services>>,
@@ -142,7 +142,7 @@ async fn erase_user(
 #[utoipa::path(
     post, path = "/users/{user_id}/disable", tag = "users",
     params(("user_id" = String, Path, description = "Your own id of the user.")),
-    responses((status = 200, description = "The user, disabled.", body = UserView), Problems)
+    responses((status = 200, description = "The user, disabled.", body = UserView), ReadProblems)
 )]
 async fn disable_user(
     State(s): State<Arc<Services>>,
@@ -158,7 +158,7 @@ async fn disable_user(
 #[utoipa::path(
     post, path = "/users/{user_id}/enable", tag = "users",
     params(("user_id" = String, Path, description = "Your own id of the user.")),
-    responses((status = 200, description = "The user, enabled.", body = UserView), Problems)
+    responses((status = 200, description = "The user, enabled.", body = UserView), ReadProblems)
 )]
 async fn enable_user(
     State(s): State<Arc<Services>>,

@@ -1,6 +1,6 @@
 //! `POST /notifications/{id}/cancel`.
 
-use super::{Problems, input};
+use super::{ReadProblems, input};
 use crate::{
     host::Services,
     http::{
@@ -22,7 +22,7 @@ use std::sync::Arc;
 #[utoipa::path(
     post, path = "/notifications/{id}/cancel", tag = "notifications",
     params(("id" = String, Path, description = "notification_id")),
-    responses((status = 200, description = "What could still be stopped.", body = CancelOutcome), Problems)
+    responses((status = 200, description = "What could still be stopped.", body = CancelOutcome), ReadProblems)
 )]
 pub async fn cancel_notification(
     State(s): State<Arc<Services>>,

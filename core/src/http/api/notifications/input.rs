@@ -1,7 +1,10 @@
 //! What comes in: JSON bodies under a limit of their own, and query parameters that name every fault.
 
 use crate::{
-    http::problem::{ApiError, ApiResult},
+    http::{
+        extract,
+        problem::{ApiError, ApiResult},
+    },
     ingest::{Faults, names},
 };
 use axum::{
@@ -18,7 +21,7 @@ use uuid::Uuid;
 
 /// Reads a JSON body of at most `limit` bytes.
 pub async fn json(headers: &HeaderMap, body: Body, limit: usize) -> ApiResult<Value> {
-    if !is_json(headers) {
+    if !extract::is_json(headers) {
         return Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
@@ -28,13 +31,6 @@ pub async fn json(headers: &HeaderMap, body: Body, limit: usize) -> ApiResult<Va
     let bytes = bytes(headers, body, limit).await?;
     serde_json::from_slice(&bytes)
         .map_err(|e| ApiError::new(StatusCode::BAD_REQUEST, "malformed_json", format!("the body is not JSON: {e}")))
-}
-
-/// `application/json` or `application/*+json`, whatever its parameters.
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(kind) = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()) else { return false };
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
 async fn bytes(headers: &HeaderMap, body: Body, limit: usize) -> ApiResult<Bytes> {

@@ -1,7 +1,7 @@
 //! `GET /notifications?…`.
 
 use super::{
-    Problems,
+    ReadProblems,
     input::{self, Query},
     view::NotificationSummary,
 };
@@ -48,7 +48,7 @@ pub struct NotificationList {
         ("limit" = Option<u32>, Query, description = "From 1 to 100, default 100."),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before.")
     ),
-    responses((status = 200, description = "Newest first.", body = NotificationList), Problems)
+    responses((status = 200, description = "Newest first.", body = NotificationList), ReadProblems)
 )]
 pub async fn list_notifications(
     State(s): State<Arc<Services>>,

@@ -1,7 +1,7 @@
 //! `GET /notifications/{id}`.
 
 use super::{
-    Problems,
+    ReadProblems,
     input::{self, Query},
     view::NotificationView,
 };
@@ -28,7 +28,7 @@ use std::sync::Arc;
         ("id" = String, Path, description = "notification_id"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before: the next 100 deliveries.")
     ),
-    responses((status = 200, description = "All that is known of it.", body = NotificationView), Problems)
+    responses((status = 200, description = "All that is known of it.", body = NotificationView), ReadProblems)
 )]
 pub async fn get_notification(
     State(s): State<Arc<Services>>,
