@@ -127,7 +127,7 @@ impl Host {
         let services = Arc::new(Services {
             jwt: Jwt::new(&config, clock.clone())?,
             gate,
-            renderer: Renderer::new(&config, metrics.clone())?,
+            renderer: Renderer::new(&config, address, metrics.clone())?,
             dev,
             node: NodeId::new(),
             started_at: clock.now(),
