@@ -3,7 +3,7 @@
 use crate::{
     channel::{self, Registry, Renderer},
     config::Config,
-    connection::{Hub, LocalBus},
+    connection::{self, Hub, LocalBus},
     dev::mailbox::Mailbox,
     http::{
         self,
@@ -150,6 +150,7 @@ impl Host {
             // No other process has this file, so whatever is leased was left behind by one that died.
             services.store.lapse_all_leases().await?;
         }
+        connection::start(&services);
         let worker = Worker::start(&services);
         http::start(listener, services.clone()).await?;
         Ok(Self { services, worker, announcer, told })

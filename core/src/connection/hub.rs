@@ -1,35 +1,393 @@
-//! Who is connected here. STUB.
+//! Who is connected here, and the way from a commit to their sockets.
+//!
+//! A map from user to connections, in shards, each behind a short lock that is never held across an await. Pushing
+//! fills each connection's own bounded queue and wakes its task. Absent on purpose: what is said to whom (the session),
+//! writing (the connection's task), other nodes (the bus).
 
-use crate::{config::Config, observe::Metrics};
-use campanile_model::{
-    effects::PushBatch,
-    ports::{Bus, Realtime, SignalSink},
-    signal::Signal,
+use super::{
+    close::{self, Close},
+    confirm::Confirms,
+    conn::{Conn, ConnectionInfo, TransportKind, Visitor},
+    inbox::{Head, Hint, Item},
+    limits::{Brake, HandshakeRate},
+    session::Rules,
 };
-use std::sync::Arc;
+use crate::{
+    config::Config,
+    observe::{Metrics, metrics as m},
+};
+use campanile_model::{
+    ConnId, Timestamp, UserKey,
+    effects::PushBatch,
+    frame::Frame,
+    ports::{Bus, Realtime, SignalSink},
+    signal::{Disconnect, PushTarget, Signal},
+};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+/// Also the steps of the regular look at the feed: one shard at a time, spread over the heartbeat.
+pub const SHARDS: usize = 64;
+
+type Shard = HashMap<UserKey, Vec<Arc<Conn>>>;
+
+/// The hub's share of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub max_message: usize,
+    pub queue_bytes: usize,
+    pub write_stall: Duration,
+    pub heartbeat: Duration,
+    pub ping_interval: Duration,
+    pub pong_timeout: Duration,
+    pub expiry_grace: Duration,
+    pub per_user: usize,
+    pub rules: Rules,
+}
 
 pub struct Hub {
     bus: Arc<dyn Bus>,
+    metrics: Arc<Metrics>,
+    limits: Limits,
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    open: AtomicUsize,
+    draining: AtomicBool,
+    confirms: Confirms,
+    pub handshakes: HandshakeRate,
+    pub brake: Brake,
+    /// Zero of the monotonic milliseconds used for pings.
+    started: Instant,
 }
 
 impl Hub {
-    pub fn new(_config: &Config, bus: Arc<dyn Bus>, _metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { bus })
+    pub fn new(config: &Config, bus: Arc<dyn Bus>, metrics: Arc<Metrics>) -> Arc<Self> {
+        let w = &config.websocket;
+        let limits = Limits {
+            max_message: w.max_message,
+            queue_bytes: w.queue_bytes,
+            write_stall: *w.write_stall,
+            heartbeat: (*w.heartbeat).max(Duration::from_millis(100)),
+            ping_interval: *w.ping_interval,
+            pong_timeout: *w.pong_timeout,
+            expiry_grace: *w.expiry_grace,
+            per_user: w.per_user.max(1),
+            rules: Rules {
+                heartbeat_ms: w.heartbeat.as_ms(),
+                resume_max: i64::from(w.resume_max),
+                client_rate: w.client_rate,
+                client_burst: w.client_burst,
+            },
+        };
+        Arc::new(Self {
+            bus,
+            metrics,
+            limits,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            open: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            confirms: Confirms::default(),
+            handshakes: HandshakeRate::new(w.handshake_rate),
+            brake: Brake::new(w.failed_handshakes),
+            started: Instant::now(),
+        })
     }
-    /// Closes every socket with 1012, spread over `spread`; returns when all are closed.
-    pub async fn drain(&self, _spread: std::time::Duration) {}
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+    pub fn confirms(&self) -> &Confirms {
+        &self.confirms
+    }
+
+    fn shard_of(&self, user: &UserKey) -> usize {
+        self.hasher.hash_one(user) as usize % SHARDS
+    }
+    fn shard(&self, index: usize) -> MutexGuard<'_, Shard> {
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn shard_with(&self, user: &UserKey) -> MutexGuard<'_, Shard> {
+        self.shard(self.shard_of(user))
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// Until when the pong of a ping written now must be here.
+    pub fn pong_deadline(&self) -> u64 {
+        self.monotonic_ms() + self.limits.pong_timeout.as_millis() as u64
+    }
+
+    /// The next ping: a fifth earlier to an eighth later than the interval, so that neither pings nor a lost peer's end
+    /// come in waves, and interval + pong timeout stay within 45 s.
+    fn next_ping(&self, now: u64) -> u64 {
+        let interval = self.limits.ping_interval.as_millis() as u64;
+        now + interval * 4 / 5 + rand::random_range(0..=(interval * 13 / 40).max(1))
+    }
+
+    // --- coming and going --------------------------------------------------------------------------------------
+
+    /// Makes a connection known: from here on hints reach it. The oldest of a user with too many is closed.
+    pub fn register(self: &Arc<Self>, visitor: Visitor, now: Timestamp) -> Registration {
+        let ping_at = self.next_ping(self.monotonic_ms());
+        let conn = Arc::new(Conn::new(visitor, now, self.limits.queue_bytes, ping_at));
+        let kind = conn.transport;
+        let mut evicted = None;
+        {
+            let mut shard = self.shard_with(&conn.user);
+            let conns = shard.entry(conn.user.clone()).or_insert_with(|| Vec::with_capacity(1));
+            if conns.len() >= self.limits.per_user {
+                let old = conns.remove(0);
+                self.uncount(old.transport, conns);
+                evicted = Some(old);
+            }
+            self.open.fetch_add(1, Relaxed);
+            let label = m::ByTransport::new(kind.as_str());
+            self.metrics.connections.get_or_create(&label).inc();
+            self.metrics.connections_opened.get_or_create(&label).inc();
+            if conns.iter().all(|c| c.transport != kind) {
+                self.metrics.connected_users.get_or_create(&label).inc();
+            }
+            conns.push(conn.clone());
+        }
+        if let Some(old) = evicted {
+            old.close(close::REPLACED);
+        }
+        // A handshake that was under way when the drain began.
+        if self.draining.load(Relaxed) {
+            conn.close(close::RESTART);
+        }
+        Registration { hub: self.clone(), conn, left: AtomicBool::new(false) }
+    }
+
+    /// `rest`: what is left of that user.
+    fn uncount(&self, kind: TransportKind, rest: &[Arc<Conn>]) {
+        self.open.fetch_sub(1, Relaxed);
+        let label = m::ByTransport::new(kind.as_str());
+        self.metrics.connections.get_or_create(&label).dec();
+        if rest.iter().all(|c| c.transport != kind) {
+            self.metrics.connected_users.get_or_create(&label).dec();
+        }
+    }
+
+    fn unregister(&self, conn: &Arc<Conn>) {
+        let mut shard = self.shard_with(&conn.user);
+        let Some(conns) = shard.get_mut(&conn.user) else { return };
+        let Some(at) = conns.iter().position(|c| Arc::ptr_eq(c, conn)) else { return };
+        conns.remove(at);
+        self.uncount(conn.transport, conns);
+        if conns.is_empty() {
+            shard.remove(&conn.user);
+        }
+    }
+
+    // --- asked by the API and the console ------------------------------------------------------------------------
+
     /// Open sockets and streams.
     pub fn connection_count(&self) -> usize {
-        0
+        self.open.load(Relaxed)
+    }
+
+    /// Users with at least one of them.
+    pub fn user_count(&self) -> usize {
+        (0..SHARDS).map(|i| self.shard(i).len()).sum()
+    }
+
+    fn all(&self) -> Vec<Arc<Conn>> {
+        (0..SHARDS).flat_map(|i| self.shard(i).values().flatten().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Every connection of this node, oldest first.
+    pub fn connections(&self) -> Vec<ConnectionInfo> {
+        let mut all: Vec<_> = self.all().iter().map(|c| c.info()).collect();
+        all.sort_by_key(|c| c.conn_id);
+        all
+    }
+
+    /// Closes one connection of this node; false when it is not here.
+    pub fn disconnect(&self, conn_id: ConnId, why: Disconnect) -> bool {
+        let found = self.all().into_iter().find(|c| c.id == conn_id);
+        if let Some(conn) = &found {
+            conn.close(close_for(why));
+        }
+        found.is_some()
+    }
+
+    /// Closes all connections of a user, on all nodes.
+    pub fn disconnect_user(&self, user: &UserKey, why: Disconnect) {
+        self.bus.publish(Signal::Disconnect { user: user.clone(), why });
+    }
+
+    // --- the shared ticks ----------------------------------------------------------------------------------------
+
+    /// Users of one shard.
+    pub fn users_of(&self, shard: usize) -> Vec<UserKey> {
+        self.shard(shard).keys().cloned().collect()
+    }
+
+    /// What a look at the feed found for this user, or that it could not look.
+    pub fn head(&self, user: &UserKey, head: &Head) {
+        self.each(user, |c| c.head(head.clone()));
+    }
+
+    pub fn close_user(&self, user: &UserKey, close: Close) {
+        self.each(user, |c| c.close(close));
+    }
+
+    /// Pings that are due, pongs that are overdue, tokens that have ended.
+    pub fn tick(&self, now: Timestamp) {
+        let (mono, wall) = (self.monotonic_ms(), now.timestamp_millis());
+        let grace = self.limits.expiry_grace.as_millis() as i64;
+        for i in 0..SHARDS {
+            for conn in self.shard(i).values().flatten() {
+                if wall >= conn.expires_ms().saturating_add(grace) {
+                    conn.close(close::TOKEN_EXPIRED);
+                    continue;
+                }
+                let pong_by = conn.pong_by.load(Relaxed);
+                if pong_by != 0 && mono > pong_by {
+                    conn.close(close::NO_PONG);
+                } else if mono >= conn.ping_at.load(Relaxed) {
+                    conn.ping_at.store(self.next_ping(mono), Relaxed);
+                    conn.ping();
+                }
+            }
+        }
+    }
+
+    /// Closes everything with 1012, evenly over `spread`, so that no herd comes back at once; returns when all are gone
+    /// from here. Close frames may still be on their way then; the connections' tasks see to that.
+    pub async fn drain(&self, spread: Duration) {
+        self.draining.store(true, Relaxed);
+        let all = self.all();
+        for conn in &all {
+            // The wait before coming back that 1012 asks for: 5 to 30 s.
+            conn.bye(5_000, 25_000);
+        }
+        let step = spread / u32::try_from(all.len().max(1)).unwrap_or(u32::MAX);
+        let start = tokio::time::Instant::now();
+        for (i, conn) in all.iter().enumerate() {
+            tokio::time::sleep_until(start + step * i as u32).await;
+            conn.close(close::RESTART);
+        }
+        self.empty().await;
+    }
+
+    /// Returns when no connection is open.
+    pub async fn empty(&self) {
+        while self.connection_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    // --- the way of a push ---------------------------------------------------------------------------------------
+
+    fn each(&self, user: &UserKey, mut tell: impl FnMut(&Conn)) {
+        if let Some(conns) = self.shard_with(user).get(user) {
+            conns.iter().for_each(|c| tell(c));
+        }
+    }
+
+    fn hint(&self, user: &UserKey, hint: &Hint) {
+        self.each(user, |c| {
+            let waiting = c.hint(hint.clone());
+            if waiting > 0 {
+                self.metrics.send_buffer.observe(waiting as f64);
+            }
+        });
+    }
+
+    pub fn count_sent(&self, kind: TransportKind, messages: u64, bytes: u64) {
+        let label = m::ByTransport::new(kind.as_str());
+        self.metrics.messages_sent.get_or_create(&label).inc_by(messages);
+        self.metrics.bytes_sent.get_or_create(&label).inc_by(bytes);
+    }
+}
+
+fn close_for(why: Disconnect) -> Close {
+    match why {
+        Disconnect::Disabled => close::NOT_ALLOWED,
+        Disconnect::Revoked => close::REVOKED,
+        Disconnect::Reconnect => close::RESTART,
     }
 }
 
 impl Realtime for Hub {
-    fn push(&self, _batches: &[PushBatch]) {
-        let _ = &self.bus;
+    fn push(&self, batches: &[PushBatch]) {
+        let start = Instant::now();
+        for batch in batches {
+            let users: Arc<[PushTarget]> = batch
+                .users
+                .iter()
+                .map(|p| PushTarget { user: p.user.clone(), seq: p.seq, counts: p.counts })
+                .collect();
+            self.bus.publish(Signal::Push { frame: Frame::of(&batch.notification), users });
+        }
+        self.metrics.fanout.observe(start.elapsed().as_secs_f64());
     }
 }
 
 impl SignalSink for Hub {
-    fn signal(&self, _signal: &Signal) {}
+    fn signal(&self, signal: &Signal) {
+        match signal {
+            Signal::Push { frame, users } => {
+                let item = Item::new(frame.clone());
+                for t in users.iter() {
+                    self.hint(&t.user, &Hint::Item { item: item.clone(), seq: t.seq, counts: t.counts });
+                }
+            }
+            Signal::Ephemeral { frame, users } => {
+                let hint = Hint::Ephemeral(Item::new(frame.clone()));
+                for user in users.iter() {
+                    self.hint(user, &hint);
+                }
+            }
+            Signal::Feed(change) => self.hint(&change.user, &Hint::Feed(change.clone())),
+            Signal::Disconnect { user, why } => self.close_user(user, close_for(*why)),
+            Signal::ChannelChanged(_) | Signal::KeysChanged(_) => {}
+        }
+    }
+}
+
+/// Being known to the hub. Ends when dropped, so that a task that panics leaves nothing behind.
+pub struct Registration {
+    hub: Arc<Hub>,
+    conn: Arc<Conn>,
+    left: AtomicBool,
+}
+
+impl Registration {
+    pub fn conn(&self) -> &Arc<Conn> {
+        &self.conn
+    }
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Ends it now, with the reason for the metrics; only the first call counts.
+    pub fn leave(&self, reason: &str) {
+        if !self.left.swap(true, Relaxed) {
+            self.hub.unregister(&self.conn);
+            let label = m::TransportReason::new(self.conn.transport.as_str(), reason);
+            self.hub.metrics.connections_closed.get_or_create(&label).inc();
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.leave("fault");
+    }
 }

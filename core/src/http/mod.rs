@@ -8,6 +8,7 @@ pub mod dev;
 pub mod extract;
 mod layers;
 pub mod openapi;
+pub mod handshake;
 pub mod ops;
 pub mod problem;
 pub mod server;

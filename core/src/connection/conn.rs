@@ -1,0 +1,219 @@
+//! One connection as the rest of the host sees it: who it is, what waits for it, when it must end.
+//!
+//! The task that owns the wire is `run.rs`; everything here may be touched by any thread and never waits.
+
+use super::{
+    close::Close,
+    inbox::{Head, Hint, Inbox, Taken},
+    protocol::Protocol,
+};
+use campanile_model::{AppId, ConnId, Timestamp, UserId, UserKey};
+use futures_util::task::AtomicWaker;
+use serde::Serialize;
+use std::{
+    net::IpAddr,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TransportKind {
+    WebSocket,
+    Sse,
+}
+
+impl TransportKind {
+    pub const ALL: [Self; 2] = [Self::WebSocket, Self::Sse];
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Sse => "sse",
+        }
+    }
+}
+
+/// What is known of a connection before it is one.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    pub user: UserKey,
+    pub transport: TransportKind,
+    pub protocol: Protocol,
+    pub address: Option<IpAddr>,
+    pub user_agent: Option<Box<str>>,
+    pub expires_at: Timestamp,
+}
+
+pub struct Conn {
+    pub id: ConnId,
+    pub user: UserKey,
+    pub transport: TransportKind,
+    pub protocol: Protocol,
+    address: Option<IpAddr>,
+    user_agent: Option<Box<str>>,
+    pub since: Timestamp,
+    inbox: Mutex<Inbox>,
+    waker: AtomicWaker,
+    cap: usize,
+    /// Unix ms at which the token ends.
+    expires_ms: AtomicI64,
+    /// Monotonic ms (the hub's) of the next ping, and until when its pong must be here (0: none is awaited).
+    pub ping_at: AtomicU64,
+    pub pong_by: AtomicU64,
+    pub last_seq: AtomicI64,
+    pub sent: AtomicU64,
+}
+
+impl Conn {
+    pub fn new(v: Visitor, since: Timestamp, cap: usize, ping_at: u64) -> Self {
+        Self {
+            id: ConnId::new(),
+            user: v.user,
+            transport: v.transport,
+            protocol: v.protocol,
+            address: v.address,
+            user_agent: v.user_agent,
+            since,
+            inbox: Mutex::default(),
+            waker: AtomicWaker::new(),
+            cap,
+            expires_ms: AtomicI64::new(v.expires_at.timestamp_millis()),
+            ping_at: AtomicU64::new(ping_at),
+            pong_by: AtomicU64::new(0),
+            last_seq: AtomicI64::new(0),
+            sent: AtomicU64::new(0),
+        }
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a hint. Returns the bytes that waited before it.
+    pub fn hint(&self, hint: Hint) -> usize {
+        let mut inbox = self.inbox();
+        let waiting = inbox.bytes();
+        inbox.push(hint, self.cap);
+        drop(inbox);
+        self.waker.wake();
+        waiting
+    }
+
+    fn order(&self, give: impl FnOnce(&mut Inbox)) {
+        give(&mut self.inbox());
+        self.waker.wake();
+    }
+    pub fn head(&self, head: Head) {
+        self.order(|i| i.head(head));
+    }
+    /// Puts a head back whose turn had not come.
+    pub fn head_again(&self, head: Head) {
+        self.order(|i| i.head_again(head));
+    }
+    pub fn bye(&self, after_ms: u32, spread_ms: u32) {
+        self.order(|i| i.bye(after_ms, spread_ms));
+    }
+    pub fn ping(&self) {
+        self.order(Inbox::ping);
+    }
+    pub fn gap_over(&self) {
+        self.order(Inbox::gap_over);
+    }
+    pub fn close(&self, close: Close) {
+        self.order(|i| i.close(close));
+    }
+
+    /// Ready when something waits.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.inbox().is_empty() {
+            return Poll::Ready(());
+        }
+        self.waker.register(cx.waker());
+        // Something may have come between the look and the registration.
+        if self.inbox().is_empty() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    pub fn ordered_close(&self) -> Option<Close> {
+        self.inbox().take_close()
+    }
+
+    pub fn take(&self) -> Taken {
+        self.inbox().take()
+    }
+
+    pub fn expires_ms(&self) -> i64 {
+        self.expires_ms.load(Relaxed)
+    }
+    pub fn renew(&self, expires_at: Timestamp) {
+        self.expires_ms.store(expires_at.timestamp_millis(), Relaxed);
+    }
+
+    pub fn info(&self) -> ConnectionInfo {
+        ConnectionInfo {
+            conn_id: self.id,
+            app: self.user.app.clone(),
+            user_id: self.user.user.clone(),
+            transport: self.transport.as_str(),
+            protocol: self.protocol.as_str(),
+            client_address: self.address.map(masked),
+            user_agent: self.user_agent.as_deref().map(str::to_owned),
+            since: self.since,
+            last_seq: self.last_seq.load(Relaxed),
+            queued_bytes: self.inbox().bytes(),
+            sent_messages: self.sent.load(Relaxed),
+        }
+    }
+}
+
+/// One open connection, for the API and the console.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct ConnectionInfo {
+    pub conn_id: ConnId,
+    pub app: AppId,
+    pub user_id: UserId,
+    /// `websocket` or `sse`.
+    #[schema(example = "websocket")]
+    pub transport: &'static str,
+    /// `classic` or `v1`.
+    #[schema(example = "v1")]
+    pub protocol: &'static str,
+    /// The client's network: the last part of the address is left out.
+    #[schema(example = "203.0.113.*")]
+    pub client_address: Option<String>,
+    pub user_agent: Option<String>,
+    #[serde(with = "campanile_model::clock::wire")]
+    #[schema(value_type = String, format = "date-time")]
+    pub since: Timestamp,
+    /// The newest feed item this connection has got.
+    pub last_seq: i64,
+    /// Bytes that wait to be written.
+    pub queued_bytes: usize,
+    pub sent_messages: u64,
+}
+
+fn masked(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(a) => {
+            let [a, b, c, _] = a.octets();
+            format!("{a}.{b}.{c}.*")
+        }
+        IpAddr::V6(a) => {
+            let s = a.segments();
+            format!("{:x}:{:x}:{:x}:*", s[0], s[1], s[2])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_their_last_part() {
+        assert_eq!(masked("203.0.113.9".parse().unwrap()), "203.0.113.*");
+        assert_eq!(masked("::ffff:203.0.113.9".parse().unwrap()), "203.0.113.*");
+        assert_eq!(masked("2001:db8:1:2::9".parse().unwrap()), "2001:db8:1:*");
+    }
+}
