@@ -32,9 +32,7 @@ const STORE_LIMIT: Duration = Duration::from_secs(5);
 pub struct Live(pub Arc<Services>);
 
 async fn bounded<T>(work: impl Future<Output = StoreResult<T>> + Send) -> StoreResult<T> {
-    tokio::time::timeout(STORE_LIMIT, work)
-        .await
-        .unwrap_or_else(|late| Err(StoreError::Unavailable(Box::new(late))))
+    tokio::time::timeout(STORE_LIMIT, work).await.unwrap_or_else(|late| Err(StoreError::Unavailable(Box::new(late))))
 }
 
 #[async_trait]

@@ -328,11 +328,8 @@ impl Realtime for Hub {
     fn push(&self, batches: &[PushBatch]) {
         let start = Instant::now();
         for batch in batches {
-            let users: Arc<[PushTarget]> = batch
-                .users
-                .iter()
-                .map(|p| PushTarget { user: p.user.clone(), seq: p.seq, counts: p.counts })
-                .collect();
+            let users: Arc<[PushTarget]> =
+                batch.users.iter().map(|p| PushTarget { user: p.user.clone(), seq: p.seq, counts: p.counts }).collect();
             self.bus.publish(Signal::Push { frame: Frame::of(&batch.notification), users });
         }
         self.metrics.fanout.observe(start.elapsed().as_secs_f64());

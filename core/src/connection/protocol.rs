@@ -120,7 +120,8 @@ fn seq(o: &Map<String, Value>, field: &str) -> Result<Option<i64>, Refusal> {
 
 fn mark(o: &Map<String, Value>) -> Result<Request, Refusal> {
     let malformed = |m: &str| Err(Refusal::Malformed(m.to_owned()));
-    let Some(mark) = o.get("as").and_then(Value::as_str).and_then(|s| MarkAs::ALL.into_iter().find(|m| m.as_str() == s))
+    let Some(mark) =
+        o.get("as").and_then(Value::as_str).and_then(|s| MarkAs::ALL.into_iter().find(|m| m.as_str() == s))
     else {
         return malformed("as: must be one of seen, read, unread, archived, unarchived");
     };
@@ -181,10 +182,7 @@ pub fn counts(c: &Counts) -> Text {
 }
 
 fn counts_json(c: &Counts) -> String {
-    format!(
-        "{{\"unseen\":{},\"unread\":{},\"total\":{},\"version\":{}}}",
-        c.unseen, c.unread, c.total, c.version
-    )
+    format!("{{\"unseen\":{},\"unread\":{},\"total\":{},\"version\":{}}}", c.unseen, c.unread, c.total, c.version)
 }
 
 pub struct Hello<'a> {
@@ -288,7 +286,10 @@ mod tests {
             assert_eq!(parse(r#"{ "type": "get_unread_count" }"#, p), Ok(Request::GetUnreadCount));
             let m = format!(r#"{{"type":"mark_read","notification_id":"{id}"}}"#);
             assert_eq!(parse(&m, p), Ok(Request::MarkRead(Some(id))));
-            assert_eq!(parse(r#"{"type":"mark_read","notification_id":"uuid-string"}"#, p), Ok(Request::MarkRead(None)));
+            assert_eq!(
+                parse(r#"{"type":"mark_read","notification_id":"uuid-string"}"#, p),
+                Ok(Request::MarkRead(None))
+            );
         }
         assert_eq!(v(&pong()), json!({"type": "pong"}));
         assert_eq!(bare_pong().as_str(), "pong");
@@ -324,11 +325,7 @@ mod tests {
         let id = NotificationId::new();
         assert_eq!(
             p(&format!(r#"{{"type":"mark","ids":["{id}","{id}","x"],"as":"archived"}}"#)),
-            Ok(Request::Mark {
-                what: MarkSelection::Ids(vec![id]),
-                mark: MarkAs::Archived,
-                strange: vec!["x".into()]
-            })
+            Ok(Request::Mark { what: MarkSelection::Ids(vec![id]), mark: MarkAs::Archived, strange: vec!["x".into()] })
         );
         assert_eq!(
             p(r#"{"type":"mark","up_to_seq":4,"as":"seen"}"#),

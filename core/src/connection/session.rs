@@ -309,7 +309,14 @@ impl Session {
         Flow::Go
     }
 
-    async fn mark(&mut self, what: MarkSelection, mark: MarkAs, strange: Vec<String>, b: &dyn Backend, out: &mut Outbox) {
+    async fn mark(
+        &mut self,
+        what: MarkSelection,
+        mark: MarkAs,
+        strange: Vec<String>,
+        b: &dyn Backend,
+        out: &mut Outbox,
+    ) {
         let mut missing = strange;
         if what != MarkSelection::Ids(vec![]) {
             match b.mark(&self.user, what.clone(), mark).await {

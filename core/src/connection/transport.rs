@@ -145,7 +145,8 @@ pub fn limits(max_message: usize) -> WebSocketConfig {
 
 impl Socket {
     pub async fn server(upgraded: hyper::upgrade::Upgraded, max_message: usize) -> Self {
-        let ws = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits(max_message))).await;
+        let ws =
+            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits(max_message))).await;
         Self { ws, broken: false }
     }
 
@@ -159,11 +160,13 @@ impl Socket {
             Some(Err(e)) => {
                 self.broken = true;
                 match e {
-                    tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }) => Incoming::Fault(Fault::TooBig),
+                    tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }) => {
+                        Incoming::Fault(Fault::TooBig)
+                    }
                     tungstenite::Error::Utf8(_) => Incoming::Fault(Fault::BadText),
-                    tungstenite::Error::Protocol(
-                        tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-                    ) => Incoming::Lost,
+                    tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+                        Incoming::Lost
+                    }
                     tungstenite::Error::Protocol(_) => Incoming::Fault(Fault::Protocol),
                     _ => Incoming::Lost,
                 }

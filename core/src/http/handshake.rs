@@ -87,12 +87,12 @@ impl Refusal {
 
 impl From<Refusal> for ApiError {
     fn from(r: Refusal) -> Self {
-        let unavailable =
-            |detail: &'static str| Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
+        let unavailable = |detail: &'static str| Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
         match r {
             Refusal::Draining => unavailable("this node is stopping").retry_after(Duration::from_secs(1)),
             Refusal::Rate(after) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many connections at once").retry_after(after)
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "too many connections at once")
+                    .retry_after(after)
             }
             Refusal::Brake(after) => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -104,7 +104,9 @@ impl From<Refusal> for ApiError {
             Refusal::NoCredential => Self::unauthorized(
                 "give a credential: ?token=, ?ticket=, Authorization: Bearer, or the subprotocols campanile.v1, bearer.<jwt>",
             ),
-            Refusal::InvalidToken => Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "the credential is not valid"),
+            Refusal::InvalidToken => {
+                Self::new(StatusCode::UNAUTHORIZED, "invalid_token", "the credential is not valid")
+            }
             Refusal::TokenExpired => Self::new(StatusCode::UNAUTHORIZED, "token_expired", "the token has expired"),
             Refusal::Disabled => Self::forbidden("user_disabled", "this user is disabled"),
             Refusal::Unavailable(Some(e)) => e.into(),
