@@ -5,5 +5,10 @@
 mod api;
 mod auth;
 mod channels;
+mod drain;
+mod hostile;
+mod idle_memory;
 mod protocol;
+mod slow_reader;
 mod smoke;
+mod two_processes;

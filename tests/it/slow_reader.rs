@@ -1,0 +1,71 @@
+//! A client that never reads costs a bounded amount of memory, is closed 4408, and can come back for the rest.
+
+use campanile_tests::{prelude::*, proxy::Mode, token, unique};
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_closed_and_resumes() {
+    let host = TestHost::builder().text("websocket.write_stall", "3s").start().await;
+    let user = unique("slow");
+    let proxy = Proxy::to(host.address()).await;
+    let mut slow = Connect::to(&host).via(proxy.address()).token(&token::user(&user)).v1().open().await;
+    let epoch = slow.expect("hello").await["data"]["epoch"].as_str().unwrap().to_owned();
+    let mut fast = Connect::to(&host).token(&token::user(&user)).v1().open().await;
+    fast.expect("hello").await;
+    proxy.set(Mode::NeverRead);
+
+    // Some 20 MB towards a socket that takes nothing: far more than kernel buffers and the queue of 256 KiB hold.
+    let message = "x".repeat(3900);
+    let items: Vec<_> = (0..500)
+        .map(|n| json!({"user_id": user, "title": format!("n{n}"), "message": message, "channels": ["websocket"]}))
+        .collect();
+    let batch = json!({"notifications": items});
+    host.api().post("/api/v1/notifications/batch", &batch).await.expect(202);
+    for _ in 0..500 {
+        fast.wait_for("notification").await;
+    }
+    let before = host.private_bytes();
+    let mut seen = 500;
+    while seen < 5000 {
+        host.api().post("/api/v1/notifications/batch", &batch).await.expect(202);
+        for _ in 0..500 {
+            seen = fast.wait_for("notification").await["seq"].as_i64().unwrap();
+        }
+    }
+    let grown = host.private_bytes().saturating_sub(before);
+    // The allocator and SQLite's page cache move too; 18 MB of frames would show.
+    assert!(grown < 12 * 1024 * 1024, "memory grew by {grown} bytes");
+
+    until("the slow socket is closed", || async {
+        let closed = host.api().metrics().await;
+        closed
+            .iter()
+            .any(|(k, v)| k.starts_with("campanile_connections_closed_total") && k.contains("slow") && *v > 0.0)
+            .then_some(())
+    })
+    .await;
+    fast.settle().await;
+    let mut back = Connect::to(&host).token(&token::user(&user)).v1().resume(&epoch, 4995).open().await;
+    back.expect("hello").await;
+    for seq in 4996..=5000 {
+        assert_eq!(back.expect("notification").await["seq"], seq);
+    }
+    back.expect("resumed").await;
+}
+
+#[tokio::test]
+async fn a_slow_client_that_goes_on_reading_gets_everything_in_order() {
+    let host = TestHost::shared().await;
+    let user = unique("slow");
+    let proxy = Proxy::to(host.address()).await;
+    proxy.throttle(4_000_000);
+    let mut socket = Connect::to(host).via(proxy.address()).token(&token::user(&user)).v1().open().await;
+    socket.expect("hello").await;
+    let message = "x".repeat(3900);
+    let items: Vec<_> = (0..400)
+        .map(|n| json!({"user_id": user, "title": format!("n{n}"), "message": message, "channels": ["websocket"]}))
+        .collect();
+    host.api().post("/api/v1/notifications/batch", &json!({"notifications": items})).await.expect(202);
+    for seq in 1..=400 {
+        assert_eq!(socket.expect("notification").await["seq"], seq);
+    }
+}
