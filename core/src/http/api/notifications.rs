@@ -25,7 +25,7 @@ use crate::{
     ingest::{Caller, IngestError, Invalid},
 };
 use axum::http::StatusCode;
-use campanile_model::{plan::Source, ports::StoreError};
+use campanile_model::{DeliveryState, plan::Source, ports::StoreError};
 use std::time::Duration;
 use utoipa::OpenApi;
 use utoipa_axum::routes;
@@ -33,9 +33,9 @@ use utoipa_axum::routes;
 /// How long a caller should wait when too much is waiting: workers need some seconds to make a dent.
 const BACKLOG_RETRY: Duration = Duration::from_secs(5);
 
-/// Responses made by [`Problems`] refer to these without bringing them along.
+/// What [`Problems`] and query parameters refer to without bringing it along.
 #[derive(utoipa::OpenApi)]
-#[openapi(components(schemas(Problem, FieldError)))]
+#[openapi(components(schemas(Problem, FieldError, DeliveryState)))]
 struct Shared;
 
 pub fn routes() -> ApiRoutes {
