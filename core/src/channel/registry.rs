@@ -41,9 +41,11 @@ impl ChannelHandle {
         self.channel.as_deref().map(DynChannel::info)
     }
 
-    /// Says what is wrong with an address of this channel.
+    /// Says what is wrong with an address of this channel. Mail's form is known even while the channel is off.
     pub fn check_address(&self, address: &str) -> Result<(), String> {
+        let format = self.info().map_or(self.name.as_str(), |info| info.recipient);
         match address {
+            _ if format == "email" => campanile_email::check_address(address),
             _ if address.is_empty() => Err("must not be empty".to_owned()),
             _ if address.len() > ADDRESS_MAX => Err(format!("must be at most {ADDRESS_MAX} bytes")),
             _ if address.chars().any(char::is_control) => Err("must not contain control characters".to_owned()),
@@ -220,16 +222,27 @@ impl SignalSink for Registry {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_unknown_format_takes_any_plain_text() {
-        let handle = ChannelHandle {
-            name: "sms".into(),
+    fn off(name: &str) -> ChannelHandle {
+        ChannelHandle {
+            name: name.into(),
             enabled: false,
             in_app: false,
             concurrency: 1,
             timeout: Duration::from_secs(1),
             channel: None,
-        };
+        }
+    }
+
+    #[test]
+    fn mail_addresses_are_checked_even_while_mail_is_off() {
+        let handle = off("email");
+        assert!(handle.check_address("ada@example.org").is_ok());
+        assert!(handle.check_address("nonsense").is_err());
+    }
+
+    #[test]
+    fn an_unknown_format_takes_any_plain_text() {
+        let handle = off("sms");
         assert!(handle.check_address("+49 170 1").is_ok());
         for wrong in ["", "a\r\nBcc: b", &"x".repeat(1025)] {
             assert!(handle.check_address(wrong).is_err(), "{wrong:?}");

@@ -11,7 +11,7 @@ use std::{
 
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Deliveries that wait: due, retrying, in flight or held by a pause. What is scheduled for later is no backlog.
+/// Unsettled deliveries, scheduled ones too.
 #[derive(Debug, Default)]
 pub struct Backlog {
     depth: AtomicU64,
@@ -24,7 +24,7 @@ impl Backlog {
         if self.claim_count() {
             match store.queue_stats().await {
                 Ok(stats) => {
-                    let depth = stats.iter().map(|q| q.ready + q.retrying + q.in_flight + q.held).sum();
+                    let depth = stats.iter().map(|q| q.ready + q.scheduled + q.retrying + q.in_flight + q.held).sum();
                     self.depth.store(depth, Ordering::Relaxed);
                 }
                 // The accept itself will say so with more right; an old count is no reason to refuse.

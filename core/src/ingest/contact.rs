@@ -5,8 +5,6 @@ use campanile_model::{ChannelName, user::Contact};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// The longest address of any channel, in bytes: web push subscriptions are the longest known.
-pub const ADDRESS_MAX: usize = 2_048;
 /// The longest language tag (RFC 5646 §4.4.1 asks for 35 at least).
 const LOCALE_MAX: usize = 35;
 const TIMEZONE_MAX: usize = 64;
@@ -91,8 +89,6 @@ fn address_of(
     };
     let verdict = if address.trim().is_empty() {
         Err("must not be empty; leave it out instead".to_owned())
-    } else if address.len() > ADDRESS_MAX {
-        Err(format!("must be at most {ADDRESS_MAX} bytes"))
     } else if address.chars().any(char::is_control) {
         Err("must not contain control characters".to_owned())
     } else {

@@ -8,7 +8,7 @@ pub enum IngestError {
     /// The caller must change the request.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// More than `ingest.max_backlog` deliveries wait already: nothing was written, try again.
+    /// More than `ingest.max_backlog` deliveries are unsettled already: nothing was written, try again.
     #[error("too many deliveries are waiting")]
     Backlog,
     #[error(transparent)]

@@ -5,6 +5,7 @@ use campanile_model::{
     ChannelName, DeliveryId, DeliveryState, NotificationId, Priority, Timestamp, UserId,
     api::ShownState,
     clock::wire,
+    notification::Data,
     ports::{AttemptRow, DeliveryRow, NotificationDetail, NotificationRow},
 };
 use serde::Serialize;
@@ -58,6 +59,9 @@ pub struct AudienceView {
 pub struct NotificationView {
     #[serde(flatten)]
     pub head: NotificationSummary,
+    pub message: String,
+    #[schema(value_type = Object)]
+    pub data: Data,
     /// As the application sent it.
     #[schema(value_type = Object)]
     pub request: Value,
@@ -173,9 +177,12 @@ impl NotificationSummary {
 impl NotificationView {
     pub fn new(detail: NotificationDetail) -> Self {
         let head = NotificationSummary::new(&detail.row, &detail.summary);
+        let content = detail.row.notification.content.clone();
         let events = events(&detail.row, &detail.deliveries);
         Self {
             head,
+            message: content.message.clone(),
+            data: content.data.clone(),
             request: request(&detail.row),
             deliveries: detail.deliveries.into_iter().map(DeliveryView::from).collect(),
             next_cursor: detail.next.map(|id| super::input::cursor(id.0)),
@@ -355,6 +362,7 @@ mod tests {
         assert_eq!(view.request, json!({"user_id": "u", "title": "t", "message": "m", "data": {"k": 1}}));
         let wire = serde_json::to_value(&view).unwrap();
         assert_eq!(wire["status"], "failed");
+        assert_eq!((&wire["title"], &wire["message"], &wire["data"]), (&json!("t"), &json!("m"), &json!({"k": 1})));
         assert_eq!(wire["summary"], json!({"dead": 1}));
         assert_eq!(wire["timestamp"], "1970-01-01T00:00:01.000Z");
     }
