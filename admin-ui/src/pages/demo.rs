@@ -1,7 +1,6 @@
 //! `/demo`: two people side by side, a form that sends to them, a log of every frame.
 
 use super::Frame;
-use crate::assets;
 use askama::Template;
 
 /// One person with a token of their own.
@@ -22,9 +21,6 @@ pub struct Demo {
 }
 
 impl Demo {
-    fn script(&self) -> String {
-        assets::DEMO.url()
-    }
     /// The page of the README with this server's address and the first person's token.
     fn snippet(&self) -> String {
         let token = self.people.first().map_or("", |p| p.token.as_str());

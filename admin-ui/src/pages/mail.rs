@@ -1,7 +1,6 @@
 //! `/dev/mail`: caught mail as a list, one of them open as HTML, text or source.
 
 use super::Frame;
-use crate::assets;
 use askama::Template;
 use campanile_model::{Timestamp, clock::rfc3339};
 
@@ -73,14 +72,8 @@ pub struct MailPage {
 }
 
 impl MailPage {
-    fn script(&self) -> String {
-        assets::MAIL.url()
-    }
     fn is_open(&self, mail: &Mail) -> bool {
         self.open.as_ref().is_some_and(|open| open.id == mail.id)
-    }
-    fn views(&self) -> impl Iterator<Item = View> {
-        View::ALL.into_iter()
     }
 }
 

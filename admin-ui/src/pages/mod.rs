@@ -5,8 +5,6 @@ pub mod demo;
 pub mod dev;
 pub mod mail;
 
-use crate::assets;
-
 /// What the frame around every page needs.
 #[derive(Clone, Debug)]
 pub struct Frame {
@@ -20,13 +18,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    fn style(&self) -> String {
-        assets::STYLE.url()
-    }
-    fn icon(&self) -> String {
-        assets::ICON.url()
-    }
-    /// Whether a menu entry is the page itself or above it.
+    /// Whether a menu entry is the page itself.
     fn is_at(&self, path: &str) -> bool {
         self.path == path
     }

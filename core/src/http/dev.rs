@@ -1,7 +1,132 @@
-//! STUB.
+//! `/dev` and `/demo`: mounted only by `serve --dev`, and only for browsers on this machine.
+//!
+//! These pages ask nobody who they are, so the guard in front of them is all there is: the caller must be on the
+//! loopback interface and must have named this server so (a foreign name is a rebinding attack), and whatever changes
+//! something must come from a page of ours.
 
-use super::App;
+mod demo;
+mod mail;
+
+use super::{
+    App,
+    admin::frame,
+    auth::Peer,
+    page::page,
+    problem::{ApiError, ApiResult},
+};
+use crate::host::Services;
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, Method, header},
+    middleware::{Next, from_fn},
+    response::Response,
+    routing::get,
+};
+use campanile_admin_ui::pages::dev::Dev;
+use std::sync::Arc;
+use url::{Host, Url};
 
 pub fn routes() -> App {
-    App::new()
+    App::new().route("/dev", get(index)).merge(demo::routes()).merge(mail::routes()).layer(from_fn(guard))
+}
+
+async fn index(State(s): State<Arc<Services>>) -> ApiResult<Response> {
+    let data_dir = std::path::absolute(&s.config.server.data_dir).unwrap_or_else(|_| s.config.server.data_dir.clone());
+    page(&Dev {
+        frame: frame(&s, "/dev"),
+        mails: s.mailbox.as_ref().map_or(0, |m| m.list().len()),
+        relayed: s.mailbox.is_none(),
+        data_dir: data_dir.display().to_string(),
+    })
+}
+
+async fn guard(request: Request, next: Next) -> ApiResult<Response> {
+    let here = request.extensions().get::<Peer>().is_some_and(|p| p.0.ip().to_canonical().is_loopback());
+    if !here {
+        return Err(ApiError::forbidden(
+            "not_local",
+            "this page is only for browsers on the machine that runs the server",
+        ));
+    }
+    check(request.method(), request.headers())?;
+    Ok(next.run(request).await)
+}
+
+fn check(method: &Method, headers: &HeaderMap) -> ApiResult<()> {
+    let host = text(headers, &header::HOST).unwrap_or_default();
+    if !names_loopback(host) {
+        return Err(ApiError::forbidden("foreign_host", "open this page as http://localhost or http://127.0.0.1"));
+    }
+    if method.is_safe() {
+        return Ok(());
+    }
+    let own = [format!("http://{host}"), format!("https://{host}")];
+    let origin_fits = match headers.get(header::ORIGIN) {
+        Some(origin) => own.iter().any(|o| o.as_bytes() == origin.as_bytes()),
+        // No browser leaves it out of a cross-site post; `curl` does.
+        None => true,
+    };
+    let site_fits = match headers.get("sec-fetch-site") {
+        Some(site) => site.as_bytes() == b"same-origin",
+        None => true,
+    };
+    if origin_fits && site_fits {
+        return Ok(());
+    }
+    Err(ApiError::forbidden("cross_site", "this can be posted only by a page of this server"))
+}
+
+fn names_loopback(host: &str) -> bool {
+    if host.contains(['/', '@', '?', '#', '\\', ' ']) {
+        return false;
+    }
+    let Ok(url) = Url::parse(&format!("http://{host}/")) else { return false };
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(method: &Method, pairs: &[(&'static str, &'static str)]) -> Result<(), String> {
+        let headers = pairs
+            .iter()
+            .map(|(k, v)| (header::HeaderName::from_static(k), header::HeaderValue::from_static(v)))
+            .collect();
+        check(method, &headers).map_err(|e| e.code.to_owned())
+    }
+
+    #[test]
+    fn a_foreign_name_for_this_machine_is_refused() {
+        for good in ["localhost:8000", "127.0.0.1:8000", "[::1]:8000", "localhost"] {
+            assert!(names_loopback(good), "{good}");
+        }
+        for bad in ["evil.example:8000", "localhost.evil.example", "", "a@localhost", "10.0.0.1:8000", "localhost/x"] {
+            assert!(!names_loopback(bad), "{bad}");
+        }
+        assert_eq!(asked(&Method::GET, &[("host", "rebound.example:8000")]), Err("foreign_host".into()));
+    }
+
+    #[test]
+    fn only_our_own_pages_may_post() {
+        let host = ("host", "localhost:8000");
+        let post = |pairs: &[(&'static str, &'static str)]| asked(&Method::POST, pairs);
+        assert_eq!(post(&[host, ("origin", "http://localhost:8000"), ("sec-fetch-site", "same-origin")]), Ok(()));
+        assert_eq!(post(&[host]), Ok(()), "curl sends neither header");
+        let cross = Err("cross_site".to_owned());
+        assert_eq!(post(&[host, ("origin", "http://evil.example")]), cross);
+        assert_eq!(post(&[host, ("origin", "http://localhost:3000")]), cross, "another port is another page");
+        assert_eq!(post(&[host, ("origin", "null")]), cross);
+        assert_eq!(post(&[host, ("sec-fetch-site", "cross-site")]), cross);
+        assert_eq!(post(&[host, ("sec-fetch-site", "same-site")]), cross);
+    }
 }

@@ -10,6 +10,7 @@ pub mod handshake;
 mod layers;
 pub mod openapi;
 pub mod ops;
+mod page;
 pub mod problem;
 pub mod server;
 pub mod sse;

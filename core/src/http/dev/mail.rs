@@ -1,0 +1,95 @@
+//! `/dev/mail`: what was caught, newest first; the HTML part in a sandbox of its own.
+
+use super::super::{
+    App,
+    admin::frame,
+    page::{document, page},
+    problem::{ApiError, ApiResult},
+};
+use crate::{dev::mailbox::Caught, host::Services};
+use axum::{
+    extract::{Path, Query, State},
+    response::{
+        Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+    routing::get,
+};
+use campanile_admin_ui::{
+    MAIL_CSP,
+    pages::mail::{Mail, MailPage, View},
+};
+use futures_util::{Stream, StreamExt, stream};
+use serde::Deserialize;
+use std::{convert::Infallible, sync::Arc};
+
+pub(super) fn routes() -> App {
+    App::new()
+        .route("/dev/mail", get(list))
+        .route("/dev/mail/live", get(live))
+        .route("/dev/mail/{id}", get(open))
+        .route("/dev/mail/{id}/html", get(html))
+}
+
+async fn list(State(s): State<Arc<Services>>) -> ApiResult<Response> {
+    page(&mailbox(&s, None, View::default()))
+}
+
+#[derive(Deserialize)]
+struct Shown {
+    view: Option<String>,
+}
+
+async fn open(State(s): State<Arc<Services>>, Path(id): Path<u64>, Query(shown): Query<Shown>) -> ApiResult<Response> {
+    let mail = find(&s, id)?;
+    let view = shown.view.as_deref().and_then(View::parse).unwrap_or_default();
+    page(&mailbox(&s, Some(&mail), view))
+}
+
+/// The mail's own HTML: no script, no form, no picture from elsewhere, and no right to be anything but this frame.
+async fn html(State(s): State<Arc<Services>>, Path(id): Path<u64>) -> ApiResult<Response> {
+    let mail = find(&s, id)?;
+    Ok(document(mail.html.clone(), MAIL_CSP))
+}
+
+/// One event per change of the list; it says only that there is something to fetch.
+async fn live(State(s): State<Arc<Services>>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let changes = s.mailbox.as_ref().map(|m| m.watch());
+    let changes = stream::unfold(changes, |changes| async {
+        let mut changes = changes?;
+        changes.changed().await.ok()?;
+        let newest = *changes.borrow_and_update();
+        Some((Ok(Event::default().data(newest.to_string())), Some(changes)))
+    });
+    // A stop of the server is not kept waiting by a page that watches.
+    let draining = s.draining.clone();
+    Sse::new(changes.take_until(async move { draining.cancelled().await })).keep_alive(KeepAlive::default())
+}
+
+fn find(s: &Services, id: u64) -> ApiResult<Arc<Caught>> {
+    s.mailbox.as_ref().and_then(|m| m.get(id)).ok_or_else(|| ApiError::not_found("mail"))
+}
+
+fn mailbox(s: &Services, open: Option<&Caught>, view: View) -> MailPage {
+    let mails = s.mailbox.as_ref().map(|m| m.list()).unwrap_or_default();
+    MailPage {
+        frame: frame(s, "/dev/mail"),
+        mails: mails.iter().rev().map(|m| row(m)).collect(),
+        open: open.map(row),
+        view,
+        relayed: s.mailbox.is_none(),
+    }
+}
+
+fn row(mail: &Caught) -> Mail {
+    Mail {
+        id: mail.id,
+        at: mail.at,
+        from: mail.from.clone(),
+        to: mail.to.clone(),
+        subject: mail.subject.clone(),
+        text: mail.text.clone(),
+        has_html: !mail.html.is_empty(),
+        source: String::from_utf8_lossy(&mail.source).into_owned(),
+    }
+}
