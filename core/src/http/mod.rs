@@ -44,12 +44,12 @@ pub fn request_id() -> String {
 }
 
 /// Everything under one roof. The API's document comes from the same routes.
-pub fn router(services: Arc<Services>) -> axum::Router {
+pub fn router(services: Arc<Services>, metrics: Option<App>) -> axum::Router {
     let (api, document) = api::routes().split_for_parts();
     let mut app: App = App::new()
         .merge(api)
         .merge(openapi::routes(document))
-        .merge(ops::routes(services.config.metrics.listen.is_none()))
+        .merge(ops::routes(metrics))
         .merge(ws::routes())
         .merge(sse::routes())
         .merge(unsubscribe::routes())
@@ -76,14 +76,16 @@ fn layered(app: App, services: Arc<Services>) -> axum::Router {
 /// Starts every listener and the door's own chores. They end when `services.draining` fires.
 pub async fn start(listener: TcpListener, services: Arc<Services>) -> anyhow::Result<()> {
     server::raise_file_limit();
-    if let Some(listen) = &services.config.metrics.listen {
+    let mut metrics = Some(ops::metrics_routes(&services.config.metrics)?);
+    if let Some(listen) = &services.config.metrics.listen
+        && let Some(metrics) = metrics.take()
+    {
         let own = TcpListener::bind(listen).await.with_context(|| format!("metrics.listen: binding {listen}"))?;
-        let app = layered(App::new().merge(ops::metrics_routes()), services.clone());
-        services.tasks.spawn(server::serve(own, app, services.clone()));
+        services.tasks.spawn(server::serve(own, layered(metrics, services.clone()), services.clone()));
     }
     let (keys, draining) = (services.gate.keys.clone(), services.draining.clone());
     services.tasks.spawn(async move { keys.flush_used(draining).await });
-    let router = router(services.clone());
+    let router = router(services.clone(), metrics);
     services.tasks.spawn(server::serve(listener, router, services.clone()));
     Ok(())
 }

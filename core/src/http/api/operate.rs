@@ -1,7 +1,26 @@
-//! STUB.
+//! What operators see and do, for scripts and the command line: scope `read` to look, `manage` to change.
+
+mod audit;
+mod channels;
+mod connections;
+mod dead_letters;
+mod events;
+mod keys;
+mod poison;
+mod queues;
+mod suppressions;
 
 use crate::http::ApiRoutes;
 
 pub fn routes() -> ApiRoutes {
     ApiRoutes::new()
+        .merge(channels::routes())
+        .merge(queues::routes())
+        .merge(connections::routes())
+        .merge(dead_letters::routes())
+        .merge(poison::routes())
+        .merge(suppressions::routes())
+        .merge(keys::routes())
+        .merge(audit::routes())
+        .merge(events::routes())
 }

@@ -188,7 +188,8 @@ fn parse(token: &str) -> Option<(KeyId, &str)> {
     Some((id.parse().ok()?, secret))
 }
 
-pub(super) fn sha256(text: &str) -> [u8; 32] {
+/// What the store keeps of a secret.
+pub fn sha256(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 

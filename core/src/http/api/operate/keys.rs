@@ -1,0 +1,156 @@
+//! API keys of applications. A key is shown once, when it is made; the store has its hash.
+
+use crate::{
+    host::Services,
+    http::{
+        ApiRoutes,
+        auth::{Application, keys},
+        extract::{JsonBody, PathId},
+        problem::{ApiError, ApiResult, FieldError},
+    },
+};
+use axum::{Json, extract::State, http::StatusCode};
+use campanile_model::{
+    KeyId, Timestamp, clock,
+    ports::{ApiKey, Scope},
+    signal::Signal,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa_axum::routes;
+
+const NAME_MAX: usize = 100;
+
+pub fn routes() -> ApiRoutes {
+    ApiRoutes::new().routes(routes!(list_keys, create_key)).routes(routes!(revoke_key))
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct KeyView {
+    key_id: KeyId,
+    name: String,
+    scopes: Vec<Scope>,
+    #[serde(with = "clock::wire")]
+    #[schema(value_type = String, format = "date-time")]
+    created_at: Timestamp,
+    #[serde(with = "clock::wire::option")]
+    #[schema(value_type = Option<String>, format = "date-time")]
+    expires_at: Option<Timestamp>,
+    #[serde(with = "clock::wire::option")]
+    #[schema(value_type = Option<String>, format = "date-time")]
+    revoked_at: Option<Timestamp>,
+    /// Written once a minute.
+    #[serde(with = "clock::wire::option")]
+    #[schema(value_type = Option<String>, format = "date-time")]
+    last_used_at: Option<Timestamp>,
+}
+
+impl From<ApiKey> for KeyView {
+    fn from(k: ApiKey) -> Self {
+        Self {
+            key_id: k.id,
+            name: k.name,
+            scopes: k.scopes,
+            created_at: k.created_at,
+            expires_at: k.expires_at,
+            revoked_at: k.revoked_at,
+            last_used_at: k.last_used_at,
+        }
+    }
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct KeysBody {
+    items: Vec<KeyView>,
+}
+
+/// All keys, revoked ones too.
+#[utoipa::path(get, path = "/keys", tag = "operate", responses((status = 200, body = KeysBody)))]
+async fn list_keys(State(s): State<Arc<Services>>, caller: Application) -> ApiResult<Json<KeysBody>> {
+    caller.require(Scope::Read)?;
+    let items = s.store.list_keys(&caller.app).await?.into_iter().map(Into::into).collect();
+    Ok(Json(KeysBody { items }))
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewKey {
+    /// What it is for.
+    #[schema(example = "billing service")]
+    name: String,
+    /// One or more of `send`, `read`, `manage`.
+    scopes: Vec<Scope>,
+    #[schema(value_type = Option<String>, format = "date-time")]
+    expires_at: Option<Timestamp>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct CreatedKey {
+    /// Shown this once.
+    #[schema(example = "cmp_…")]
+    key: String,
+    #[serde(flatten)]
+    about: KeyView,
+}
+
+/// Makes a key. Its scopes must be among the caller's own.
+#[utoipa::path(post, path = "/keys", tag = "operate", request_body = NewKey, responses((status = 201, body = CreatedKey)))]
+async fn create_key(
+    State(s): State<Arc<Services>>,
+    caller: Application,
+    JsonBody(new): JsonBody<NewKey>,
+) -> ApiResult<(StatusCode, Json<CreatedKey>)> {
+    caller.require(Scope::Manage)?;
+    let now = s.clock.now();
+    let mut errors = Vec::new();
+    let name = new.name.trim();
+    if name.is_empty() || name.chars().count() > NAME_MAX || name.chars().any(char::is_control) {
+        errors.push(FieldError::new("name", "must be 1 to 100 characters without control characters"));
+    }
+    if new.scopes.is_empty() {
+        errors.push(FieldError::new("scopes", "must hold at least one of send, read, manage"));
+    }
+    if new.expires_at.is_some_and(|at| at <= now) {
+        errors.push(FieldError::new("expires_at", "must be in the future"));
+    }
+    if !errors.is_empty() {
+        return Err(ApiError::invalid(errors));
+    }
+    let mut scopes = new.scopes;
+    scopes.sort_unstable();
+    scopes.dedup();
+    // Nobody hands on what they don't have.
+    for scope in &scopes {
+        caller.require(*scope)?;
+    }
+    let (mut row, key) = keys::generate(caller.app.clone(), name.to_owned(), scopes, now);
+    row.expires_at = new.expires_at;
+    let about = row.clone().into();
+    s.store.create_key(row, &caller.actor).await?;
+    s.bus.publish(Signal::KeysChanged(caller.app));
+    Ok((StatusCode::CREATED, Json(CreatedKey { key: key.expose().to_owned(), about })))
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Revoked {
+    key_id: KeyId,
+    /// Always `revoked`.
+    #[schema(example = "revoked")]
+    status: &'static str,
+}
+
+/// Ends a key at once, on all nodes.
+#[utoipa::path(delete, path = "/keys/{key_id}", tag = "operate", params(("key_id" = KeyId, Path)),
+    responses((status = 200, body = Revoked), (status = 404, description = "No such key, or revoked before.")))]
+async fn revoke_key(
+    State(s): State<Arc<Services>>,
+    caller: Application,
+    PathId(key_id): PathId<KeyId>,
+) -> ApiResult<Json<Revoked>> {
+    caller.require(Scope::Manage)?;
+    if !s.store.revoke_key(&caller.app, key_id, &caller.actor).await? {
+        return Err(ApiError::not_found("active key"));
+    }
+    s.bus.publish(Signal::KeysChanged(caller.app));
+    Ok(Json(Revoked { key_id, status: "revoked" }))
+}
