@@ -392,3 +392,116 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> String {
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without text".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::fake::{Answer, Fake, handle};
+    use campanile_plugin::Reason;
+    use serde_json::Value;
+
+    const LIMITS: Limits =
+        Limits { failures: 2, open: Duration::from_millis(30), open_max: Duration::from_millis(30) };
+
+    fn guard(fake: &Arc<Fake>) -> Arc<Guard> {
+        Guard::new(Arc::new(handle("email", fake.clone())), LIMITS, Arc::new(Metrics::new()))
+    }
+    fn delivery(timeout: Duration) -> Delivery<'static> {
+        Delivery {
+            delivery_id: "d",
+            attempt: 1,
+            recipient: "r",
+            subject: "",
+            text: "",
+            html: "",
+            message: &Value::Null,
+            timeout,
+            native: None,
+            permission: &true,
+        }
+    }
+    /// Whether it is still waiting after everything that could move has moved.
+    async fn waits(future: impl Future) -> bool {
+        tokio::time::timeout(Duration::from_millis(5), future).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn a_call_is_answered_cut_or_caught() {
+        let refusal = DeliveryError::Permanent { reason: Reason::new("no", "no") };
+        let fake = Fake::new([Answer::Accept, Answer::Refuse(refusal.clone()), Answer::Panic, Answer::Wait]);
+        let guard = guard(&fake);
+        let long = Duration::from_secs(30);
+        assert!(matches!(guard.call(delivery(long)).await, Called::Answered(Ok(_))));
+        assert!(matches!(guard.call(delivery(long)).await, Called::Answered(Err(e)) if e == refusal));
+        assert!(matches!(guard.call(delivery(long)).await, Called::Panicked(said) if said == "told to"));
+        assert!(matches!(guard.call(delivery(Duration::from_millis(10))).await, Called::TimedOut));
+        assert!(matches!(guard.call(delivery(long)).await, Called::Answered(Ok(_))), "a fault costs one delivery");
+    }
+
+    #[tokio::test]
+    async fn there_is_room_while_permits_are_left() {
+        let guard = guard(&Fake::new([]));
+        assert_eq!(guard.room().await, 4);
+        let mut permits = guard.take(4);
+        assert!(waits(guard.room()).await);
+        permits.pop();
+        assert_eq!(guard.room().await, 1);
+        drop(permits);
+        assert_eq!((guard.room().await, guard.view().busy), (4, 0));
+    }
+
+    #[tokio::test]
+    async fn a_pause_takes_the_room_away_and_gives_it_back() {
+        let guard = guard(&Fake::new([]));
+        assert!(waits(guard.shut()).await);
+        guard.set_paused(true);
+        guard.shut().await;
+        assert!(waits(guard.room()).await && !guard.takes_work());
+        guard.set_paused(false);
+        assert_eq!(guard.room().await, 4);
+    }
+
+    #[tokio::test]
+    async fn an_open_breaker_lets_one_through_and_its_success_closes() {
+        let guard = guard(&Fake::new([]));
+        for _ in 0..2 {
+            guard.take(1)[0].report(Verdict::Fails, false, Some("e"));
+        }
+        guard.shut().await;
+        let view = guard.view();
+        assert_eq!((view.breaker, view.last_error.as_deref()), (2, Some("e")));
+        assert!(!guard.takes_work() && view.open_since.is_some());
+        assert_eq!(guard.room().await, 1, "after a while one may try");
+        let probe = guard.take(1);
+        assert!(waits(guard.room()).await, "and nobody beside it");
+        drop(probe);
+        assert_eq!(guard.room().await, 1, "a try that came to nothing is made again");
+        guard.take(1)[0].report(Verdict::Works, false, None);
+        assert_eq!(guard.room().await, 4);
+        assert_eq!(guard.view().last_error, None);
+    }
+
+    #[tokio::test]
+    async fn throttling_halves_what_may_run_and_success_brings_it_back() {
+        let guard = guard(&Fake::new([]));
+        guard.take(1)[0].report(Verdict::Works, true, Some("slow down"));
+        assert_eq!(guard.room().await, 2);
+        guard.take(1)[0].report(Verdict::Works, true, Some("slow down"));
+        assert_eq!(guard.room().await, 2, "those that ran side by side count once");
+        for _ in 0..20 {
+            guard.take(1)[0].report(Verdict::Works, false, None);
+        }
+        assert_eq!(guard.room().await, 4);
+    }
+
+    #[tokio::test]
+    async fn a_failing_health_check_opens_the_breaker() {
+        let fake = Fake::new([]);
+        let guard = guard(&fake);
+        guard.check_health().await;
+        assert_eq!(guard.view().breaker, 0);
+        fake.set_health(Health::Failing("no route".to_owned()));
+        guard.check_health().await;
+        assert_eq!(guard.view().breaker, 2);
+    }
+}

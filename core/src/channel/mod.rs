@@ -5,6 +5,8 @@
 
 pub mod breaker;
 pub mod email;
+#[cfg(test)]
+pub mod fake;
 pub mod guard;
 pub mod registry;
 pub mod render;

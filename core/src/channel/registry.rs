@@ -43,9 +43,10 @@ impl ChannelHandle {
 
     /// Says what is wrong with an address of this channel. Mail's form is known even while the channel is off.
     pub fn check_address(&self, address: &str) -> Result<(), String> {
+        // A channel that is switched off keeps the addresses of its users just the same.
         let format = self.info().map_or(self.name.as_str(), |info| info.recipient);
-        match address {
-            _ if format == "email" => campanile_email::check_address(address),
+        match format {
+            "email" => campanile_email::check_address(address),
             _ if address.is_empty() => Err("must not be empty".to_owned()),
             _ if address.len() > ADDRESS_MAX => Err(format!("must be at most {ADDRESS_MAX} bytes")),
             _ if address.chars().any(char::is_control) => Err("must not contain control characters".to_owned()),
@@ -221,31 +222,46 @@ impl SignalSink for Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::fake::{Fake, handle, notification, retry};
+    use campanile_model::{DeliveryId, UserKey, effects::Push, feed::Counts};
 
-    fn off(name: &str) -> ChannelHandle {
-        ChannelHandle {
+    #[tokio::test]
+    async fn in_app_items_go_to_the_channel_as_they_are_and_a_panic_there_stays_there() {
+        let fake = Fake::new([]);
+        let mut in_app = handle("websocket", fake.clone());
+        in_app.in_app = true;
+        let metrics = Arc::new(Metrics::new());
+        let registry = Registry::new(vec![in_app, handle("email", Fake::new([]))], &retry(), &metrics);
+        let push = Push {
+            user: UserKey::new("default", "bob"),
+            delivery_id: DeliveryId::new(),
+            seq: 7,
+            counts: Counts::default(),
+        };
+        let batch = PushBatch { notification: notification(), users: vec![push] };
+        registry.push(vec![batch.clone(), batch.clone()]).await;
+        assert_eq!(fake.native_seqs(), [7, 7]);
+        fake.then([crate::channel::fake::Answer::Panic]);
+        registry.push(vec![batch.clone()]).await;
+        registry.push(vec![batch]).await;
+        assert_eq!(fake.native_seqs(), [7, 7, 7, 7]);
+    }
+
+    #[test]
+    fn an_unknown_format_takes_any_plain_text() {
+        let off = |name: &str| ChannelHandle {
             name: name.into(),
             enabled: false,
             in_app: false,
             concurrency: 1,
             timeout: Duration::from_secs(1),
             channel: None,
-        }
-    }
-
-    #[test]
-    fn mail_addresses_are_checked_even_while_mail_is_off() {
-        let handle = off("email");
-        assert!(handle.check_address("ada@example.org").is_ok());
-        assert!(handle.check_address("nonsense").is_err());
-    }
-
-    #[test]
-    fn an_unknown_format_takes_any_plain_text() {
-        let handle = off("sms");
-        assert!(handle.check_address("+49 170 1").is_ok());
+        };
+        assert!(off("sms").check_address("+49 170 1").is_ok());
         for wrong in ["", "a\r\nBcc: b", &"x".repeat(1025)] {
-            assert!(handle.check_address(wrong).is_err(), "{wrong:?}");
+            assert!(off("sms").check_address(wrong).is_err(), "{wrong:?}");
         }
+        assert!(off("email").check_address("+49 170 1").is_err());
+        assert!(off("email").check_address("bob@example.org").is_ok());
     }
 }

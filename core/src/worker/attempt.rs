@@ -41,6 +41,8 @@ enum Ended {
     LetGo,
     /// The drain cut the call after its point of no return.
     CutInDoubt,
+    /// The channel asked and was told that the lease is over, so nothing was sent.
+    TooLate,
 }
 
 pub async fn run(ctx: Arc<Context>, claimed: Claimed, hold: Hold, permit: Permit) {
@@ -66,7 +68,8 @@ async fn one(ctx: &Context, claimed: &Claimed, hold: &Hold, mut permit: Permit) 
     drop(turn);
     let finish = match ended {
         Ended::LetGo => return,
-        Ended::CutInDoubt => cut_in_doubt(claimed, started_at, began),
+        Ended::CutInDoubt => lost(claimed, started_at, began, true),
+        Ended::TooLate => lost(claimed, started_at, began, false),
         Ended::Judged(judged) => {
             tell(ctx, claimed, &judged, began, &mut permit);
             finish(ctx, claimed, judged, started_at, began)
@@ -110,6 +113,9 @@ async fn send(ctx: &Context, claimed: &Claimed, hold: &Hold, permit: &Permit) ->
         }
     };
     failpoint::reached("effect.after");
+    if hold.refused() {
+        return Ended::TooLate;
+    }
     Ended::Judged(Judged::of(called, info, hold.passed(), to))
 }
 
@@ -162,17 +168,23 @@ fn finish(ctx: &Context, claimed: &Claimed, judged: Judged, started_at: Timestam
     }
 }
 
-/// The host stopped under a call that may have had its effect: tried again at once, doubt on record, nothing spent.
-fn cut_in_doubt(claimed: &Claimed, started_at: Timestamp, began: Instant) -> Finish {
+/// Nothing was learnt of the far side: tried again at once, nothing spent. With doubt on record when the host stopped
+/// under a call that may have had its effect.
+fn lost(claimed: &Claimed, started_at: Timestamp, began: Instant, uncertain: bool) -> Finish {
+    let (code, said) = if uncertain {
+        ("drained", "the host stopped before the far side had answered")
+    } else {
+        ("lease_lost", "the lease was over before anything was sent")
+    };
     Finish {
         delivery_id: claimed.delivery_id,
         attempt: claimed.attempt,
         started_at,
         duration_ms: began.elapsed().as_millis() as i64,
         outcome: AttemptOutcome::Lost,
-        code: Some("drained".to_owned()),
-        message: Some("the host stopped before the far side had answered".to_owned()),
-        uncertain: true,
+        code: Some(code.to_owned()),
+        message: Some(said.to_owned()),
+        uncertain,
         provider_id: None,
         next: NextStep::RetryIn { delay_ms: 0 },
         spend: false,

@@ -33,6 +33,8 @@ struct Term {
     lost: AtomicBool,
     /// The channel was told to go on past its point of no return.
     passed: AtomicBool,
+    /// The channel asked and was told no.
+    refused: AtomicBool,
 }
 
 /// An attempt under way; leaves the table when it is dropped.
@@ -62,6 +64,7 @@ impl Leases {
             renewed_ms: AtomicU64::new(self.ms(asked_at)),
             lost: AtomicBool::new(false),
             passed: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
         });
         self.lock().insert(claimed.delivery_id, term.clone());
         Hold { leases: self.clone(), id: claimed.delivery_id, term }
@@ -106,14 +109,18 @@ impl Hold {
     pub fn passed(&self) -> bool {
         self.term.passed.load(Ordering::Acquire)
     }
+
+    /// The channel asked, was told no, and so has done nothing.
+    pub fn refused(&self) -> bool {
+        self.term.refused.load(Ordering::Acquire) && !self.passed()
+    }
 }
 
 impl Permission for Hold {
     fn may_proceed(&self) -> bool {
         let may = self.holds_at(Instant::now());
-        if may {
-            self.term.passed.store(true, Ordering::Release);
-        }
+        let noted = if may { &self.term.passed } else { &self.term.refused };
+        noted.store(true, Ordering::Release);
         may
     }
 }
@@ -185,6 +192,7 @@ mod tests {
         assert!(hold.may_proceed() && hold.passed());
         leases.renewed(&[(claim.delivery_id, 4)], Instant::now(), &[]);
         assert!(!hold.may_proceed());
+        assert!(!hold.refused(), "it went on earlier, so something may have happened");
         assert!(leases.held().is_empty(), "a lost lease is not asked for again");
         drop(hold);
         assert_eq!(leases.count(), 0);

@@ -49,6 +49,7 @@ impl Channel for Email {
     type Host = Option<Arc<dyn Outbox>>;
 
     const INFO: Info = Info {
+        asks_permission: true,
         recipient: "email",
         max_concurrency: 5,
         timeout: Duration::from_secs(300),
