@@ -17,7 +17,10 @@ pub use registry::{BreakerView, ChannelHandle, ChannelView, Registry};
 pub use render::{Rendered, Renderer};
 
 use crate::{config::Config, connection::Hub, dev::mailbox::Mailbox, observe::Metrics};
+use anyhow::Context;
 use campanile_model::ChannelName;
+use campanile_plugin::Channel;
+use campanile_websocket::Websocket;
 use std::{sync::Arc, time::Duration};
 
 /// Builds every channel of this host.
@@ -27,7 +30,7 @@ pub async fn open(
     mailbox: Option<Arc<Mailbox>>,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Arc<Registry>> {
-    let _ = hub;
+    let push = Websocket::start((), hub).await.context("starting the websocket channel")?;
     let websocket = ChannelHandle {
         name: ChannelName::websocket(),
         enabled: true,
@@ -35,7 +38,7 @@ pub async fn open(
         // The store finishes in-app deliveries itself, a batch at a time.
         concurrency: 1,
         timeout: Duration::from_secs(5),
-        channel: None,
+        channel: Some(Arc::new(push)),
     };
     let email = match email::open(config, mailbox).await? {
         Some(email) => email,
