@@ -400,8 +400,7 @@ mod tests {
     use campanile_plugin::Reason;
     use serde_json::Value;
 
-    const LIMITS: Limits =
-        Limits { failures: 2, open: Duration::from_millis(30), open_max: Duration::from_millis(30) };
+    const LIMITS: Limits = Limits { failures: 2, open: Duration::from_millis(30), open_max: Duration::from_millis(30) };
 
     fn guard(fake: &Arc<Fake>) -> Arc<Guard> {
         Guard::new(Arc::new(handle("email", fake.clone())), LIMITS, Arc::new(Metrics::new()))
