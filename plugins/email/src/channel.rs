@@ -52,7 +52,7 @@ impl Channel for Email {
         asks_permission: true,
         recipient: "email",
         max_concurrency: 5,
-        timeout: Duration::from_secs(300),
+        timeout: Duration::from_mins(5),
         ..Info::new("email", env!("CARGO_PKG_VERSION"))
     };
 

@@ -12,7 +12,12 @@ use crate::{
     wire::{Reply, Wire, WireError, stuff},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use std::{fmt, future::Future, io, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    future::Future,
+    io,
+    time::Duration,
+};
 use tokio::{
     net::{TcpStream, lookup_host},
     time::{Instant, timeout},
@@ -176,7 +181,7 @@ impl Dialler {
             ending: false,
         };
         let greeting = c.read(Phase::Greeting, budget).await?;
-        expect(Phase::Greeting, greeting, 2)?;
+        c.expect(Phase::Greeting, greeting, 2)?;
         c.hello(&self.hello, budget).await?;
         if let (Some(tls), Protection::StartTls) = (&self.tls, self.relay.protection) {
             c = c.start_tls(tls, budget).await?;
@@ -219,16 +224,10 @@ async fn handshake(tls: &Tls, io: impl crate::wire::Io + 'static, budget: &Budge
         Err(_) => Err(Fault::Timeout(Phase::Connect)),
         Ok(Ok(stream)) => Ok(Wire::new(stream)),
         // rustls wraps its verdicts; all other errors are the network's.
-        Ok(Err(e)) if e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => Err(Fault::Tls(e.to_string())),
+        Ok(Err(e)) if e.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>) => {
+            Err(Fault::Tls(e.to_string()))
+        }
         Ok(Err(e)) => Err(Fault::Lost(Phase::Connect, e)),
-    }
-}
-
-fn expect(phase: Phase, reply: Reply, class: u16) -> Result<Reply, Fault> {
-    match reply.class() {
-        4 | 5 if reply.code != 503 => Err(Fault::Refused(phase, reply)),
-        c if c == class => Ok(reply),
-        _ => Err(Fault::OutOfStep(phase, format!("{} {}", reply.word(), reply.text))),
     }
 }
 
@@ -270,7 +269,7 @@ impl Connection {
     async fn read(&mut self, phase: Phase, budget: &Budget) -> Result<Reply, Fault> {
         self.in_step = false;
         let reply = Self::within(phase, budget, self.wire.reply()).await?;
-        self.note(reply)
+        Ok(self.note(reply))
     }
 
     /// One command, one reply. Neither its text nor its arguments ever reach a log.
@@ -287,13 +286,25 @@ impl Connection {
             wire.reply().await
         })
         .await?;
-        self.note(reply)
+        Ok(self.note(reply))
     }
 
-    fn note(&mut self, reply: Reply) -> Result<Reply, Fault> {
+    /// A reply of this class, or the fault it is. After anything out of step the connection is, too.
+    fn expect(&mut self, phase: Phase, reply: Reply, class: u16) -> Result<Reply, Fault> {
+        match reply.class() {
+            4 | 5 if reply.code != 503 => Err(Fault::Refused(phase, reply)),
+            c if c == class => Ok(reply),
+            _ => {
+                self.in_step = false;
+                Err(Fault::OutOfStep(phase, format!("{} {}", reply.word(), reply.text)))
+            }
+        }
+    }
+
+    fn note(&mut self, reply: Reply) -> Reply {
         self.in_step = true;
         self.ending |= reply.code == 421;
-        Ok(reply)
+        reply
     }
 
     async fn hello(&mut self, name: &str, budget: &Budget) -> Result<(), Fault> {
@@ -301,9 +312,9 @@ impl Connection {
         if matches!(reply.code, 500 | 502 | 504) {
             // An old relay: no extensions, which is enough unless we need TLS or AUTH.
             let reply = self.command(Phase::Hello, &format!("HELO {name}"), budget).await?;
-            return expect(Phase::Hello, reply, 2).map(drop);
+            return self.expect(Phase::Hello, reply, 2).map(drop);
         }
-        self.features = Features::read(&expect(Phase::Hello, reply, 2)?);
+        self.features = Features::read(&self.expect(Phase::Hello, reply, 2)?);
         Ok(())
     }
 
@@ -312,7 +323,7 @@ impl Connection {
             return Err(Fault::Lacks("tls_unsupported", "the relay does not offer STARTTLS".into()));
         }
         let reply = self.command(Phase::StartTls, "STARTTLS", budget).await?;
-        expect(Phase::StartTls, reply, 2)?;
+        self.expect(Phase::StartTls, reply, 2)?;
         let Some(io) = self.wire.into_inner() else {
             return Err(Fault::OutOfStep(Phase::StartTls, "the server spoke before the handshake".into()));
         };
@@ -338,7 +349,7 @@ impl Connection {
             let what = "the relay offers neither AUTH PLAIN nor AUTH LOGIN on this connection";
             return Err(Fault::Lacks("auth_unsupported", what.into()));
         };
-        expect(Phase::Auth, reply, 2).map(drop)
+        self.expect(Phase::Auth, reply, 2).map(drop)
     }
 
     /// One mail to one recipient. `Ok` is a 2yz reply to the final dot and nothing else.
@@ -355,22 +366,22 @@ impl Connection {
         }
         if self.needs_reset {
             let reply = self.command(Phase::Reset, "RSET", budget).await?;
-            expect(Phase::Reset, reply, 2)?;
+            self.expect(Phase::Reset, reply, 2)?;
         }
         self.needs_reset = true;
         self.mails += 1;
         let content = stuff(&mail.source);
         let line = self.mail_line(mail, content.len());
         let reply = self.command(Phase::Mail, &line, budget).await?;
-        expect(Phase::Mail, reply, 2)?;
+        self.expect(Phase::Mail, reply, 2)?;
         let reply = self.command(Phase::Rcpt, &format!("RCPT TO:<{}>", mail.recipient), budget).await?;
-        expect(Phase::Rcpt, reply, 2)?;
+        self.expect(Phase::Rcpt, reply, 2)?;
         if !permitted().await {
             return Err(Fault::NotPermitted);
         }
         let started = Instant::now();
         let reply = self.command(Phase::Data, "DATA", budget).await?;
-        expect(Phase::Data, reply, 3)?;
+        self.expect(Phase::Data, reply, 3)?;
         self.in_step = false;
         self.content(&content, started, budget).await?;
         if !permitted().await {
@@ -383,22 +394,16 @@ impl Connection {
             wire.reply().await
         })
         .await?;
-        let reply = self.note(reply)?;
+        let reply = self.note(reply);
         self.needs_reset = false;
-        if reply.code == 503 {
-            self.in_step = false;
-        }
-        let taken = expect(Phase::Dot, reply, 2);
-        if matches!(taken, Err(Fault::OutOfStep(..))) {
-            self.in_step = false;
-        }
-        taken
+        self.expect(Phase::Dot, reply, 2)
     }
 
     fn mail_line(&self, mail: &Mail, size: usize) -> String {
         let mut line = format!("MAIL FROM:<{}>", mail.sender);
         if self.features.size {
-            line.push_str(&format!(" SIZE={size}"));
+            // Writing to a String can't fail.
+            let _ = write!(line, " SIZE={size}");
         }
         if self.features.eight_bit && !mail.source.is_ascii() {
             line.push_str(" BODY=8BITMIME");
@@ -420,7 +425,7 @@ impl Connection {
         // It said something, or closed: the reason may be waiting to be read.
         let grace = Duration::from_millis(200).min(left.of(Phase::Content));
         match timeout(grace, self.wire.reply()).await {
-            Ok(Ok(reply)) => match expect(Phase::Content, reply, 0) {
+            Ok(Ok(reply)) => match self.expect(Phase::Content, reply, 0) {
                 Err(e) => Err(e),
                 Ok(_) => Err(Fault::OutOfStep(Phase::Content, "the server spoke before the dot".into())),
             },

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 /// Relays close older connections on their side, in the middle of ours.
-const AGE_MAX: Duration = Duration::from_secs(300);
+const AGE_MAX: Duration = Duration::from_mins(5);
 const IDLE_MAX: Duration = Duration::from_secs(20);
 const MAILS_MAX: u32 = 100;
 

@@ -50,7 +50,7 @@ fn misconfigured(code: &'static str, message: String) -> DeliveryError {
     DeliveryError::Misconfigured { reason: Reason::new(code, message) }
 }
 
-/// A proper refusal at a phase.
+/// A proper refusal at a phase; a 503 never gets here, it is out of step.
 pub(crate) fn classify(phase: Phase, reply: &Reply) -> DeliveryError {
     let reason = || {
         let text = if reply.text.is_empty() { "no text" } else { &reply.text };
@@ -59,7 +59,6 @@ pub(crate) fn classify(phase: Phase, reply: &Reply) -> DeliveryError {
     let retry = |reason| DeliveryError::Retry { after: None, reason };
     match reply.code {
         421 => return retry(reason()),
-        503 => return transient(phase, "out_of_step", format!("503 at {phase}: {}", reply.text)),
         530 | 535 | 538 => return DeliveryError::Misconfigured { reason: reason() },
         _ => {}
     }

@@ -1,1 +1,7 @@
 //! What each channel does at its far side: one module per channel.
+
+mod email;
+mod email_dialogue;
+mod email_message;
+mod email_replies;
+mod email_tls;
