@@ -49,6 +49,9 @@ const STALE_TRIES: u32 = 3;
 /// Items of one batch that wait for the writer at once: enough to fill a commit, little enough to leave room for others.
 const BATCH_WIDTH: usize = 512;
 
+/// Users of a batch whose contact points are read at once, so that no read keeps others waiting for long.
+const RESOLVE_WIDTH: usize = 1_000;
+
 /// Who asks.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -258,8 +261,12 @@ impl Ingest {
             .flat_map(|r| r.recipients.iter().map(|r| r.user_id.clone()))
             .collect();
         let users: Vec<UserId> = users.into_iter().collect();
-        let resolved = self.parts.store.resolve(&caller.app, &users).await.map_err(AcceptError::from)?;
-        Ok(users.into_iter().zip(resolved).collect())
+        let mut known = HashMap::with_capacity(users.len());
+        for some in users.chunks(RESOLVE_WIDTH) {
+            let resolved = self.parts.store.resolve(&caller.app, some).await?;
+            known.extend(some.iter().cloned().zip(resolved));
+        }
+        Ok(known)
     }
 
     fn planner<'a>(&'a self, n: &Notification, channels: Option<&'a [ChannelName]>) -> Planner<'a> {

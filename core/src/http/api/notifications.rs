@@ -25,7 +25,7 @@ use crate::{
     ingest::{Caller, IngestError, Invalid},
 };
 use axum::http::StatusCode;
-use campanile_model::{DeliveryState, plan::Source, ports::StoreError};
+use campanile_model::{DeliveryState, plan::Source};
 use std::time::Duration;
 use utoipa::OpenApi;
 use utoipa_axum::routes;
@@ -71,8 +71,7 @@ impl From<IngestError> for ApiError {
                 "backlog",
                 "too many deliveries are waiting; nothing was written, try again later",
             )
-            .retry_after(BACKLOG_RETRY)
-            .caused_by(StoreError::Overloaded),
+            .retry_after(BACKLOG_RETRY),
             IngestError::Accept(e) => e.into(),
         }
     }
