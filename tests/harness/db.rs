@@ -64,6 +64,10 @@ impl Db {
         Self(pool.unwrap_or_else(|e| panic!("{} can't be read: {e}", path.display())))
     }
 
+    pub async fn close(self) {
+        self.0.close().await;
+    }
+
     pub async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.0).await.expect("a count")
     }

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod checker;
 pub mod db;
+pub mod device;
 pub mod history;
 pub mod host;
 pub mod load;

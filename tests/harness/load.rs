@@ -2,13 +2,11 @@
 
 use crate::{
     api::Api,
-    history::{History, Outcome, Post},
+    db::Delivery,
+    history::{History, Mail, Outcome, Post, StateSeen},
 };
 use serde_json::{Value, json};
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 use uuid::Uuid;
 
 /// A history that several tasks write to.
@@ -54,22 +52,36 @@ impl Recorder {
         id
     }
 
-    /// Posts until a 202 came.
+    /// Posts until a 202 came; `api` says where the host is now.
     pub async fn post_until_accepted(
         &self,
-        api: &Api,
+        api: impl Fn() -> Option<Api>,
         key: &str,
         user: &str,
         channels: &[&str],
         extra: &Value,
     ) -> Uuid {
         crate::wait::until(&format!("{key} is accepted"), || async {
-            let id = self.post(api, key, user, channels, extra).await;
-            if id.is_none() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            id
+            self.post(&api()?, key, user, channels, extra).await
         })
         .await
+    }
+
+    /// What the far side of the mail took.
+    pub fn mailed(&self, message_ids: impl IntoIterator<Item = String>) {
+        self.with(|h| {
+            for message_id in message_ids {
+                let at = h.moment();
+                h.mails.push(Mail { at, message_id });
+            }
+        });
+    }
+
+    /// The states of all deliveries now, for the rule that settled ones stay.
+    pub fn saw(&self, deliveries: &[Delivery]) {
+        self.with(|h| {
+            let at = h.moment();
+            h.states.extend(deliveries.iter().map(|d| StateSeen { at, delivery: d.id, state: d.state.clone() }));
+        });
     }
 }

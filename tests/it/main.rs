@@ -5,10 +5,15 @@
 mod api;
 mod auth;
 mod channels;
+mod cli;
 mod drain;
+mod durability;
 mod hostile;
 mod idle_memory;
 mod protocol;
+mod seed;
 mod slow_reader;
 mod smoke;
+mod surface;
 mod two_processes;
+mod worker;
