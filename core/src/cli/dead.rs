@@ -35,7 +35,8 @@ pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
     let client = Client::new(global)?;
     match command {
         Command::Ls { channel, limit } => {
-            let found = page(&client, channel.as_deref(), limit, None).await?;
+            let query = [("channel", channel.unwrap_or_default()), ("limit", limit.to_string())];
+            let found = client.api(Method::GET, &["dead_letters"]).query(&query).send().await?;
             out.show(&found, |out| {
                 let rows = rows(&found);
                 if rows.len() == 1 {
@@ -46,32 +47,36 @@ pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
             });
             Ok(())
         }
-        Command::Retry { ids, all, channel } => {
-            let ids = if all { every_id(&client, channel.as_deref()).await? } else { ids };
-            retry(&client, &ids, out).await
-        }
+        Command::Retry { ids, all: false, .. } => retry(&client, &ids, out).await,
+        Command::Retry { channel, .. } => retry_all(&client, channel.as_deref(), out).await,
     }
 }
 
-async fn page(client: &Client, channel: Option<&str>, limit: u32, before: Option<&str>) -> Outcome<Value> {
-    let query = [
-        ("channel", channel.unwrap_or_default().to_owned()),
-        ("limit", limit.to_string()),
-        ("before", before.unwrap_or_default().to_owned()),
-    ];
-    client.api(Method::GET, &["dead_letters"]).query(&query).send().await
-}
-
-async fn every_id(client: &Client, channel: Option<&str>) -> Outcome<Vec<String>> {
-    let mut ids: Vec<String> = Vec::new();
-    let mut before: Option<String> = None;
+/// In bulk, page by page; the server tries each for itself.
+async fn retry_all(client: &Client, channel: Option<&str>, out: Output) -> Outcome {
+    let (mut retried, mut refused) = (0, Vec::new());
+    let mut before = Value::Null;
     loop {
-        let found = page(client, channel, 100, before.as_deref()).await?;
-        ids.extend(items(&found).filter_map(|d| d["delivery_id"].as_str()).map(str::to_owned));
-        before = ["next_before", "next_cursor", "next"].iter().find_map(|k| found[*k].as_str()).map(str::to_owned);
-        if before.is_none() {
-            return Ok(ids);
+        let mut body = json!({ "limit": 500, "channel": channel });
+        if !before.is_null() {
+            body["before"] = before;
         }
+        let answer = client.api(Method::POST, &["dead_letters", "retry"]).json(&body).send().await?;
+        retried += answer["retried"].as_u64().unwrap_or(0);
+        refused.extend(answer["refused"].as_array().into_iter().flatten().cloned());
+        before = answer["next_before"].clone();
+        if before.is_null() {
+            break;
+        }
+    }
+    out.show(&json!({ "retried": retried, "refused": refused }), |out| {
+        out.line(format!("{} {retried} tried again", out.paint(Tone::Good, "✓")));
+    });
+    match refused.len() {
+        0 => Ok(()),
+        n => Err(Failure::failed(format!("{n} could not be tried again"))
+            .why("cancelled, expired or erased meanwhile")
+            .next("campanile dead ls")),
     }
 }
 
@@ -97,7 +102,7 @@ async fn retry(client: &Client, ids: &[String], out: Output) -> Outcome {
 }
 
 fn items(found: &Value) -> impl Iterator<Item = &Value> {
-    found["items"].as_array().or_else(|| found["dead_letters"].as_array()).into_iter().flatten()
+    found["items"].as_array().into_iter().flatten()
 }
 
 fn rows(found: &Value) -> Vec<Vec<String>> {

@@ -70,8 +70,7 @@ pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
 
 fn rows(found: &Value) -> Vec<Vec<String>> {
     let mut rows = vec![["KEY ID", "NAME", "SCOPES", "CREATED", "LAST USED", "STATE"].map(str::to_owned).to_vec()];
-    let items = found["keys"].as_array().or_else(|| found["items"].as_array());
-    for key in items.into_iter().flatten() {
+    for key in found["items"].as_array().into_iter().flatten() {
         let text = |k: &str| key[k].as_str().unwrap_or("–").to_owned();
         let scopes: Vec<_> = key["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let state = if key["revoked_at"].is_string() { "revoked" } else { "active" };

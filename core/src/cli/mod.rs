@@ -6,11 +6,13 @@ mod config_check;
 mod dead;
 mod exit;
 mod key;
+mod openapi;
 mod output;
 mod queue;
 mod send;
 mod serve;
 mod settings;
+mod tail;
 mod timeline;
 mod token;
 mod user;
@@ -73,6 +75,10 @@ enum Command {
     /// Ways to reach people.
     #[command(subcommand)]
     Channel(queue::ChannelCommand),
+    /// Show deliveries as they move.
+    Tail(tail::Args),
+    /// Print the OpenAPI document of the HTTP API.
+    Openapi,
     /// Accounts of the console.
     #[command(subcommand)]
     Admin(admin::Command),
@@ -131,6 +137,8 @@ async fn run(cli: Cli, out: Output) -> Outcome {
         Command::Queue(command) => queue::run(command, global, out).await,
         Command::Dead(command) => dead::run(command, global, out).await,
         Command::Channel(command) => queue::channels(command, global, out).await,
+        Command::Tail(args) => tail::run(args, global, out).await,
+        Command::Openapi => openapi::run(out),
         Command::Admin(command) => admin::run(command),
     }
 }

@@ -62,9 +62,17 @@ pub async fn channels(_: ChannelCommand, global: &Global, out: Output) -> Outcom
     let client = Client::new(global)?;
     let found = client.api(Method::GET, &["channels"]).send().await?;
     out.show(&found, |out| {
-        let mut rows = vec![["CHANNEL", "STATE", "PLUGIN"].map(str::to_owned).to_vec()];
-        for channel in list(&found, "channels") {
-            rows.push(vec![text(channel, &["name", "channel"]), state(channel), text(channel, &["plugin"])]);
+        let head = ["CHANNEL", "STATE", "HEALTH", "BREAKER", "BUSY", "VERSION"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        for channel in list(&found) {
+            rows.push(vec![
+                text(&channel["name"]),
+                state(channel),
+                text(&channel["health"]),
+                text(&channel["breaker"]["state"]),
+                channel["busy"].as_u64().map_or_else(|| "–".to_owned(), |n| n.to_string()),
+                text(&channel["version"]),
+            ]);
         }
         out.table(&rows);
     });
@@ -74,10 +82,10 @@ pub async fn channels(_: ChannelCommand, global: &Global, out: Output) -> Outcom
 fn queues(found: &Value) -> Vec<Vec<String>> {
     let head = ["CHANNEL", "READY", "SCHEDULED", "IN FLIGHT", "RETRYING", "HELD", "DEAD", "OLDEST"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for queue in list(found, "queues") {
+    for queue in list(found) {
         let n = |key: &str| queue[key].as_u64().map_or_else(|| "0".to_owned(), |n| n.to_string());
-        let oldest = queue["oldest_ms"].as_i64().or_else(|| queue["oldest_age_ms"].as_i64());
-        let mut row = vec![text(queue, &["channel", "name"])];
+        let oldest = queue["oldest_age_ms"].as_i64();
+        let mut row = vec![text(&queue["channel"])];
         row.extend(["ready", "scheduled", "in_flight", "retrying", "held", "dead"].map(n));
         row.push(oldest.map_or_else(|| "–".to_owned(), human));
         rows.push(row);
@@ -85,21 +93,20 @@ fn queues(found: &Value) -> Vec<Vec<String>> {
     rows
 }
 
-fn list<'a>(found: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
-    found[key].as_array().or_else(|| found["items"].as_array()).or_else(|| found.as_array()).into_iter().flatten()
+fn list(found: &Value) -> impl Iterator<Item = &Value> {
+    found["items"].as_array().into_iter().flatten()
 }
 
-fn text(value: &Value, keys: &[&str]) -> String {
-    keys.iter().find_map(|k| value[*k].as_str()).unwrap_or("–").to_owned()
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("–").to_owned()
 }
 
 fn state(channel: &Value) -> String {
     if channel["enabled"] == json!(false) {
         return "off".to_owned();
     }
-    let pause = &channel["paused"];
-    if pause == &json!(true) || pause.is_object() {
-        let why = pause["reason"].as_str().map(|r| format!(" ({r})")).unwrap_or_default();
+    if channel["paused"] == json!(true) || channel["pause"].is_object() {
+        let why = channel["pause"]["reason"].as_str().map(|r| format!(" ({r})")).unwrap_or_default();
         return format!("paused{why}");
     }
     "on".to_owned()

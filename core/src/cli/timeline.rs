@@ -59,7 +59,7 @@ pub async fn follow(client: &Client, id: &str, title: &str, limit: Option<Durati
 }
 
 fn lanes(detail: &Value) -> Vec<Lane> {
-    let accepted = time(&detail["created_at"]).or_else(|| time(&detail["timestamp"]));
+    let accepted = time(&detail["timestamp"]);
     let lane = |d: &Value| {
         let text = |key: &str| safe(d[key].as_str().unwrap_or_default());
         let state = text("state");
@@ -212,7 +212,7 @@ mod tests {
 
     fn detail(email: &str) -> Value {
         json!({
-            "created_at": "2026-01-01T00:00:00.000Z",
+            "timestamp": "2026-01-01T00:00:00.000Z",
             "summary": {"delivered": 1, email: 1},
             "deliveries": [
                 {"delivery_id": "1", "user_id": "ada", "channel": "websocket", "state": "delivered", "reason": null,
