@@ -3,7 +3,7 @@
 //! Absent on purpose: the query. It can hold a token, so neither log, span nor metric ever sees it.
 
 use super::{REQUEST_ID, problem::ApiError};
-use crate::{host::Services, observe::metrics as m};
+use crate::observe::{Metrics, metrics as m};
 use axum::{
     body::{Body, HttpBody},
     extract::{MatchedPath, Request, State},
@@ -29,8 +29,15 @@ use tracing::Instrument;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What the outermost layer works with.
+#[derive(Clone)]
+pub struct Shell {
+    pub metrics: Arc<Metrics>,
+    pub request_timeout: Duration,
+}
+
 /// The outermost layer.
-pub async fn observe(State(s): State<Arc<Services>>, request: Request, next: Next) -> Response {
+pub async fn observe(State(s): State<Shell>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = inbound_id(request.headers()).unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let method = method_label(request.method());
@@ -41,18 +48,15 @@ pub async fn observe(State(s): State<Arc<Services>>, request: Request, next: Nex
     let shown = if route.contains("{token}") { route } else { &path };
 
     let span = tracing::info_span!("request", request.id = %id, http.method = method, http.path = shown);
-    let handled = AssertUnwindSafe(within(*s.config.server.request_timeout, request, next)).catch_unwind();
+    let handled = AssertUnwindSafe(within(s.request_timeout, request, next)).catch_unwind();
     let mut response = REQUEST_ID
         .scope(id.clone(), async {
-            match handled.await {
-                Ok(response) => response,
-                Err(_) => {
-                    s.metrics.panics.get_or_create(&m::ByReason::new("http")).inc();
-                    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here")
-                        .caused_by("the handler panicked")
-                        .into_response()
-                }
-            }
+            handled.await.unwrap_or_else(|_| {
+                s.metrics.panics.get_or_create(&m::ByReason::new("http")).inc();
+                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here")
+                    .caused_by("the handler panicked")
+                    .into_response()
+            })
         })
         .instrument(span.clone())
         .await;
@@ -164,19 +168,5 @@ fn status_class(status: StatusCode) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_harmless_request_ids_are_kept() {
-        let of = |v: &[u8]| {
-            let mut h = HeaderMap::new();
-            h.insert(X_REQUEST_ID, HeaderValue::from_bytes(v).unwrap());
-            inbound_id(&h)
-        };
-        assert_eq!(of(b"a-B_9"), Some("a-B_9".to_owned()));
-        for bad in [&b""[..], b"a b", b"a\tb", b"{}", "\u{e9}".as_bytes(), &[b'a'; 65]] {
-            assert_eq!(of(bad), None, "{bad:?}");
-        }
-    }
-}
+#[path = "layers_tests.rs"]
+mod tests;

@@ -62,30 +62,35 @@ pub fn router(services: Arc<Services>, metrics: Option<App>) -> axum::Router {
 
 /// What every listener has around its routes.
 fn layered(app: App, services: Arc<Services>) -> axum::Router {
+    let shell =
+        layers::Shell { metrics: services.metrics.clone(), request_timeout: *services.config.server.request_timeout };
     app.fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method")
         })
         .layer(axum::extract::DefaultBodyLimit::max(services.config.ingest.body_max))
         .layer(from_fn(problem::uniform))
-        .layer(from_fn_with_state(services.clone(), cors::cors))
-        .layer(from_fn_with_state(services.clone(), layers::observe))
+        .layer(from_fn_with_state(services.gate.origins.clone(), cors::cors))
+        .layer(from_fn_with_state(shell, layers::observe))
         .with_state(services)
 }
 
 /// Starts every listener and the door's own chores. They end when `services.draining` fires.
 pub async fn start(listener: TcpListener, services: Arc<Services>) -> anyhow::Result<()> {
     server::raise_file_limit();
+    let limits = server::Limits::of(&services.config.server);
+    let draining = services.draining.clone();
     let mut metrics = Some(ops::metrics_routes(&services.config.metrics)?);
     if let Some(listen) = &services.config.metrics.listen
         && let Some(metrics) = metrics.take()
     {
         let own = TcpListener::bind(listen).await.with_context(|| format!("metrics.listen: binding {listen}"))?;
-        services.tasks.spawn(server::serve(own, layered(metrics, services.clone()), services.clone()));
+        let app = layered(metrics, services.clone());
+        services.tasks.spawn(server::serve(own, app, limits, draining.clone()));
     }
-    let (keys, draining) = (services.gate.keys.clone(), services.draining.clone());
-    services.tasks.spawn(async move { keys.flush_used(draining).await });
+    let (keys, stop) = (services.gate.keys.clone(), draining.clone());
+    services.tasks.spawn(async move { keys.flush_used(stop).await });
     let router = router(services.clone(), metrics);
-    services.tasks.spawn(server::serve(listener, router, services.clone()));
+    services.tasks.spawn(server::serve(listener, router, limits, draining));
     Ok(())
 }

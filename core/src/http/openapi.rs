@@ -56,10 +56,9 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     }
     for (path, item) in &mut document.paths.paths {
         let credential = if path.starts_with("/api/v1/me/") { TOKEN } else { API_KEY };
-        for operation in [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch] {
-            if let Some(operation) = operation {
-                common(operation, credential);
-            }
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+        for operation in operations.into_iter().flatten() {
+            common(operation, credential);
         }
     }
     document

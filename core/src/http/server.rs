@@ -4,7 +4,7 @@
 //! proxy's work), and the life of a socket after its upgrade (the hub's).
 
 use super::auth::Peer;
-use crate::host::Services;
+use crate::config::server::Server;
 use axum::body::Body;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,7 +23,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep, timeout},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 /// Largest request head; more is 431.
@@ -36,25 +36,44 @@ const WRITE_STALL: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Connections over the cap that may be told so at once; the rest is just closed.
 const REFUSALS: usize = 64;
+/// More open files than this are never asked for: a hard limit may be "unlimited".
+const FILES_MAX: u64 = 1 << 20;
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
     Content-Type: application/problem+json\r\nContent-Length: 154\r\n\r\n\
     {\"type\":\"urn:campanile:problem:full\",\"title\":\"Service Unavailable\",\"status\":503,\
     \"detail\":\"too many connections\",\"code\":\"full\",\"request_id\":\"\",\"errors\":[]}";
 
-/// Serves until `services.draining` fires, then stops accepting and finishes what runs, `server.drain_timeout` at most.
-pub async fn serve(listener: TcpListener, router: axum::Router, services: Arc<Services>) {
-    let cap = match services.config.server.max_connections {
-        0 => default_cap(),
-        n => n,
-    };
-    let slots = Arc::new(Semaphore::new(cap.min(Semaphore::MAX_PERMITS)));
+/// The listener's share of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub max_connections: usize,
+    pub header_timeout: Duration,
+    pub drain_timeout: Duration,
+}
+
+impl Limits {
+    pub fn of(config: &Server) -> Self {
+        Self {
+            max_connections: match config.max_connections {
+                0 => default_cap(),
+                n => n,
+            },
+            header_timeout: *config.header_timeout,
+            drain_timeout: *config.drain_timeout,
+        }
+    }
+}
+
+/// Serves until `draining` fires, then stops accepting and finishes what runs, `server.drain_timeout` at most.
+pub async fn serve(listener: TcpListener, router: axum::Router, limits: Limits, draining: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let connections = TaskTracker::new();
     let mut pause = ACCEPT_PAUSE;
     loop {
         let accepted = tokio::select! {
             biased;
-            () = services.draining.cancelled() => break,
+            () = draining.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -69,7 +88,7 @@ pub async fn serve(listener: TcpListener, router: axum::Router, services: Arc<Se
         };
         pause = ACCEPT_PAUSE;
         if let Ok(slot) = slots.clone().try_acquire_owned() {
-            connections.spawn(connection(stream, peer, slot, router.clone(), services.clone()));
+            connections.spawn(connection(stream, peer, slot, router.clone(), limits.header_timeout, draining.clone()));
         } else if let Ok(refusal) = refusals.clone().try_acquire_owned() {
             tokio::spawn(async move {
                 refuse(stream).await;
@@ -79,7 +98,7 @@ pub async fn serve(listener: TcpListener, router: axum::Router, services: Arc<Se
     }
     drop(listener);
     connections.close();
-    if timeout(*services.config.server.drain_timeout, connections.wait()).await.is_err() {
+    if timeout(limits.drain_timeout, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "Requests did not end in time and are cut");
     }
 }
@@ -90,7 +109,8 @@ async fn connection(
     peer: SocketAddr,
     slot: OwnedSemaphorePermit,
     router: axum::Router,
-    services: Arc<Services>,
+    header_timeout: Duration,
+    draining: CancellationToken,
 ) {
     // Frames are small and must go at once; an error only means that the peer is gone.
     let _ = stream.set_nodelay(true);
@@ -101,7 +121,7 @@ async fn connection(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(*services.config.server.header_timeout)
+        .header_read_timeout(header_timeout)
         .max_header_size(HEAD_MAX)
         .max_buf_size(BUFFER_MAX)
         .serve_connection(io, service)
@@ -109,7 +129,7 @@ async fn connection(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = services.draining.cancelled() => {
+        () = draining.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -136,9 +156,10 @@ fn is_connection_error(error: &io::Error) -> bool {
 
 /// Raises the soft limit of open files to the hard one; call once at start.
 pub fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(FILES_MAX, |hard| hard.min(FILES_MAX));
+    if current.is_some_and(|soft| soft < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
     {
         tracing::warn!(%error, "Can't raise the limit of open files");
     }
@@ -146,7 +167,7 @@ pub fn raise_file_limit() {
 
 /// The file limit less a fifth, which stays for the database, mail and refusals.
 fn default_cap() -> usize {
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(FILES_MAX);
     usize::try_from(files - files / 5).unwrap_or(usize::MAX)
 }
 
@@ -200,14 +221,5 @@ impl AsyncWrite for Guarded {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_refusal_states_its_own_length() {
-        let text = std::str::from_utf8(REFUSAL).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
-        assert_eq!(serde_json::from_str::<super::super::problem::Problem>(body).unwrap().code, "full");
-    }
-}
+#[path = "server_tests.rs"]
+mod tests;

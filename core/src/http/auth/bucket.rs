@@ -47,7 +47,7 @@ mod tests {
         assert!(b.take(2, 3, t + Duration::from_millis(499)).is_err());
         b.take(2, 3, t + Duration::from_millis(501)).unwrap();
         // A long pause fills it to the burst and no further.
-        let later = t + Duration::from_secs(60);
+        let later = t + Duration::from_mins(1);
         for _ in 0..3 {
             b.take(2, 3, later).unwrap();
         }

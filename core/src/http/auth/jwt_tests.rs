@@ -80,7 +80,7 @@ fn a_minted_token_passes_with_every_claim_that_is_asked_for() {
         j.rules.issuer = Some("https://id.example.org".into());
         j.rules.audience = Some("campanile".into());
         j.rules.max_lifetime = Some(3600.0);
-        let token = j.mint(&UserId::from("u_ada"), Duration::from_secs(3600)).unwrap();
+        let token = j.mint(&UserId::from("u_ada"), Duration::from_hours(1)).unwrap();
         assert_eq!(verify(&j, &token), Ok("u_ada".into()), "{algorithm:?}");
         assert!(j.mint(&UserId::from("u_ada"), Duration::from_secs(3601)).is_err());
     }

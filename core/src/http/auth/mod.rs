@@ -32,7 +32,7 @@ use std::{
 pub struct Gate {
     pub keys: Arc<KeyCache>,
     pub proxies: proxies::Proxies,
-    pub origins: origin::OriginPolicy,
+    pub origins: Arc<origin::OriginPolicy>,
 }
 
 impl Gate {
@@ -47,7 +47,12 @@ impl Gate {
         Ok(Arc::new(Self {
             keys: KeyCache::new(&config.auth, store, clock)?,
             proxies: proxies::Proxies::new(&config.server.trusted_proxies)?,
-            origins: origin::OriginPolicy::new(&config.websocket.origins, public_url, dev, address.ip().is_loopback())?,
+            origins: Arc::new(origin::OriginPolicy::new(
+                &config.websocket.origins,
+                public_url,
+                dev,
+                address.ip().is_loopback(),
+            )?),
         }))
     }
 }

@@ -31,12 +31,16 @@ impl Gauges {
             }
         };
         let empty = |name: &str| QueueStats { channel: name.to_owned(), ..QueueStats::default() };
-        seen.iter_mut().for_each(|(name, stats)| *stats = empty(name));
+        for (name, stats) in seen.iter_mut() {
+            *stats = empty(name);
+        }
         for channel in s.channels.all() {
             seen.entry(channel.name.to_string()).or_insert_with(|| empty(channel.name.as_str()));
         }
         seen.extend(stats.into_iter().map(|stats| (stats.channel.clone(), stats)));
-        seen.values().for_each(|stats| set(s, stats));
+        for stats in seen.values() {
+            set(s, stats);
+        }
         s.metrics.outbox_pending.set(gauge(seen.values().map(|stats| stats.ready).sum()));
         *at = Some(Instant::now());
     }

@@ -95,7 +95,7 @@ async fn add_suppression(
         }
         Some(channel) if channel.in_app => errors.push(FieldError::new("channel", "has no addresses")),
         Some(channel) => {
-            errors.extend(channel.check_address(&new.address).err().map(|e| FieldError::new("address", e)))
+            errors.extend(channel.check_address(&new.address).err().map(|e| FieldError::new("address", e)));
         }
     }
     let reason = new.reason.unwrap_or_else(|| "manual".to_owned());
