@@ -193,5 +193,5 @@ pub fn client() -> Client {
     static PROVIDER: Once = Once::new();
     // Plain http only, yet reqwest wants a TLS provider at hand. Another test may have installed it first.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    Client::builder().timeout(Duration::from_secs(60)).no_proxy().build().expect("a client")
+    Client::builder().timeout(Duration::from_mins(1)).no_proxy().build().expect("a client")
 }

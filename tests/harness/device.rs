@@ -43,7 +43,7 @@ impl Device {
     /// Waits until it has everything up to `head`, and marks it complete in the record.
     pub async fn finish(mut self, head: i64) {
         let wait = self.last.wait_for(|last| *last >= head);
-        let reached = tokio::time::timeout(Duration::from_secs(60), wait).await.is_ok_and(|r| r.is_ok());
+        let reached = tokio::time::timeout(Duration::from_mins(1), wait).await.is_ok_and(|r| r.is_ok());
         assert!(reached, "{} stands at {} of {head}", self.name, *self.last.borrow());
         self.task.abort();
         self.record.with(|h| h.complete_devices.push((self.name.clone(), self.user.clone())));
@@ -81,7 +81,7 @@ impl Life {
         loop {
             // The host may be gone without a word; its next life has another address.
             let got = tokio::select! {
-                got = socket.next_within(Duration::from_secs(3600)) => got,
+                got = socket.next_within(Duration::from_hours(1)) => got,
                 _ = self.address.wait_for(Option::is_none) => None,
             };
             let Some(Got::Text(text)) = got else { return };

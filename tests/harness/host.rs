@@ -307,9 +307,8 @@ impl TestHost {
         // The readers end with the pipes; give them their last lines.
         let process = self.process.take().expect("it ran");
         let output = process.output;
-        let _ =
-            until_within(DEADLINE, "the output is read", || async { (Arc::strong_count(&output) == 1).then_some(()) })
-                .await;
+        until_within(DEADLINE, "the output is read", || async { (Arc::strong_count(&output) == 1).then_some(()) })
+            .await;
         self.past.push_str(&output.lock().unwrap());
         status
     }
@@ -377,6 +376,7 @@ fn watchdog(pid: u32) {
     static DOG: LazyLock<Mutex<ChildStdin>> = LazyLock::new(|| {
         let script = r#"pids=; while read -r pid; do pids="$pids $pid"; done
             for pid in $pids; do [ "$(readlink "/proc/$pid/exe")" = "$0" ] && kill -9 "$pid"; done; exit 0"#;
+        #[expect(clippy::zombie_processes, reason = "it outlives us on purpose")]
         let mut shell = Command::new("sh")
             .args(["-c", script])
             .arg(binary())

@@ -35,7 +35,7 @@ async fn run_with(host: &TestHost, words: &[&str], env: &[(&str, &str)], input: 
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
     });
-    said(tokio::time::timeout(Duration::from_secs(60), ran).await.expect("the command ends").unwrap())
+    said(tokio::time::timeout(Duration::from_mins(1), ran).await.expect("the command ends").unwrap())
 }
 
 #[tokio::test]

@@ -22,6 +22,6 @@ async fn two_thousand_idle_sockets_stay_small() {
     let last = sockets.last_mut().unwrap();
     last.expect("hello").await;
     let each = host.private_bytes().saturating_sub(before) / SOCKETS;
-    println!("{each} bytes per idle socket");
+    eprintln!("{each} bytes per idle socket");
     assert!(each <= PER_SOCKET, "{each} bytes per idle socket");
 }

@@ -7,7 +7,7 @@ async fn the_second_process_refuses_and_the_first_goes_on() {
     let mut host = TestHost::start().await;
     let mut second = host.twin();
     second.spawn();
-    let status = second.wait_exit(Duration::from_secs(60)).await;
+    let status = second.wait_exit(Duration::from_mins(1)).await;
     let said = second.output();
     assert!(!status.success(), "{said}");
     let text = said.to_lowercase();

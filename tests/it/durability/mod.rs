@@ -92,7 +92,7 @@ impl Drill {
     async fn judge(mut self, devices: Vec<(Device, &str)>) -> campanile_tests::history::History {
         assert!(self.host.is_running(), "the host is gone: {}", self.host.output());
         let db = self.host.db().await;
-        campanile_tests::wait::until_within(Duration::from_secs(60), "everything is settled", || async {
+        campanile_tests::wait::until_within(Duration::from_mins(1), "everything is settled", || async {
             let open =
                 db.count("SELECT count(*) FROM deliveries WHERE state IN ('pending', 'sending', 'retrying')").await;
             let audiences = db.count("SELECT count(*) FROM audiences WHERE done_at IS NULL").await;

@@ -23,7 +23,7 @@ async fn killed_at_random_nothing_is_lost_or_doubled() {
     let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     let kills = number("CAMPANILE_KILLS").unwrap_or(12);
     let seed = number("CAMPANILE_SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
-    println!("CAMPANILE_SEED={seed}");
+    eprintln!("CAMPANILE_SEED={seed}");
     let mut dice = Dice(seed);
     let mut drill = Drill::start(|b| b).await;
     let users = ["ada", "bo", "cy"];
@@ -40,11 +40,11 @@ async fn killed_at_random_nothing_is_lost_or_doubled() {
                 while !stop.load(Ordering::SeqCst) {
                     let (key, user) = (format!("w{writer}-{n}"), users[(n + writer) % 3]);
                     let id = record.post_until_accepted(api, &key, user, &["websocket", "email"], &Value::Null).await;
-                    if n % 4 == 0 {
+                    if n.is_multiple_of(4) {
                         read(&api, &record, user, id).await;
                     }
                     n += 1;
-                    tokio::time::sleep(Duration::from_millis(if n % 8 == 0 { 120 } else { 5 })).await;
+                    tokio::time::sleep(Duration::from_millis(if n.is_multiple_of(8) { 120 } else { 5 })).await;
                 }
             })
         })
@@ -60,7 +60,7 @@ async fn killed_at_random_nothing_is_lost_or_doubled() {
     let history = drill.judge(devices).await;
     assert!(history.posts.iter().any(|p| p.id.is_some()), "nothing was posted");
     let accepted = history.posts.iter().filter(|p| p.id.is_some()).count();
-    println!("{kills} kills, {} posts, {accepted} answers, {} mails", history.posts.len(), history.mails.len());
+    eprintln!("{kills} kills, {} posts, {accepted} answers, {} mails", history.posts.len(), history.mails.len());
 }
 
 /// Marks it read once; an answer that never came leaves it open whether it was.

@@ -11,7 +11,7 @@ async fn post(body: Vec<u8>) -> Reply {
 #[tokio::test]
 async fn deep_nesting_wide_objects_and_odd_numbers_are_answered() {
     let deep = format!(r#"{{"user_id":"u","title":"T","data":{{"a":{}1{}}}}}"#, "[".repeat(5000), "]".repeat(5000));
-    let wide: String = (0..20_000).map(|n| format!(r#""f{n}":1,"#)).collect();
+    let wide: String = (0..20_000).map(|n| format!(r#""f{n}":1,"#)).collect::<Vec<_>>().concat();
     let wide = format!(r#"{{{wide}"title":"T"}}"#);
     for body in [
         deep.into_bytes(),

@@ -14,7 +14,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         n if n < 126 => out.push(0x80 | n as u8),
         n => {
-            out.push(0x80 | 126);
+            out.push(0xfe);
             out.extend_from_slice(&(n as u16).to_be_bytes());
         }
     }

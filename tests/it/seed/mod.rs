@@ -50,7 +50,7 @@ impl Client {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), search).await.unwrap_or_else(|_| panic!("no {event}"))
+        tokio::time::timeout(Duration::from_mins(1), search).await.unwrap_or_else(|_| panic!("no {event}"))
     }
 
     fn tell(&mut self, command: &Value) {
