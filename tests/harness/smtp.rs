@@ -423,19 +423,18 @@ impl Session {
     async fn auth(&mut self, line: &str) -> io::Result<Went> {
         let mut words = line.split(' ').skip(1);
         let decode = |text: &str| String::from_utf8(STANDARD.decode(text).unwrap_or_default()).unwrap_or_default();
-        let (user, password) = if words.next() == Some("PLAIN") {
+        let mut answers = Vec::new();
+        if words.next() == Some("PLAIN") {
             let token = decode(words.next().unwrap_or_default());
-            let mut parts = token.split('\0').skip(1).map(str::to_owned);
-            (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+            answers.extend(token.split('\0').skip(1).map(str::to_owned));
         } else {
-            let mut answers = Vec::new();
             for question in ["334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6"] {
                 self.say(question).await?;
                 answers.push(decode(&self.line().await?.unwrap_or_default()));
             }
-            let password = answers.pop().unwrap_or_default();
-            (answers.pop().unwrap_or_default(), password)
-        };
+        }
+        let password = answers.pop().unwrap_or_default();
+        let user = answers.pop().unwrap_or_default();
         let right = self.shared.options.auth.as_ref().is_some_and(|(u, p)| *u == user && *p == password);
         self.user = right.then_some(user);
         self.step(Step::Auth, if right { "235 2.7.0 welcome" } else { "535 5.7.8 wrong user or password" }).await

@@ -1,9 +1,6 @@
 //! Addresses: what we accept, and their form on the wire.
 
-use lettre::{
-    Address,
-    message::{Mailbox, MaybeString},
-};
+use lettre::{Address, message::Mailbox};
 use url::Host;
 
 /// RFC 5321's longest path, without the angle brackets.
@@ -58,11 +55,6 @@ pub(crate) fn ascii_domain(domain: &str) -> Result<String, String> {
         Ok(Host::Domain(ascii)) => Ok(ascii),
         _ => Err(format!("{domain:?} is not a domain name")),
     }
-}
-
-/// Text for a message part; lettre picks the transfer encoding that keeps lines short.
-pub(crate) fn part_text(text: &str) -> MaybeString {
-    MaybeString::String(text.to_owned())
 }
 
 #[cfg(test)]

@@ -146,14 +146,9 @@ fn said(e: &minijinja::Error) -> String {
 
 /// Kind and detail; a payload's text is never part of either.
 fn words(e: &minijinja::Error) -> String {
-    let mut text = match e.detail() {
-        Some(detail) => format!("{}: {detail}", e.kind()),
-        None => e.kind().to_string(),
-    };
-    if let Some(source) = e.source() {
-        text.push_str(&format!(" ({source})"));
-    }
-    text
+    let detail = e.detail().map(|d| format!(": {d}")).unwrap_or_default();
+    let source = e.source().map(|s| format!(" ({s})")).unwrap_or_default();
+    format!("{}{detail}{source}", e.kind())
 }
 
 /// Takes up to [`OUTPUT_MAX`] bytes.
