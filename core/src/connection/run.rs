@@ -10,7 +10,7 @@ use super::{
     hub::Registration,
     inbox::{CHUNK, Hint, Taken},
     session::{Cursor, Flow, Outbox, Session},
-    transport::{Fault, Incoming, Lost, Transport},
+    transport::{Incoming, Lost, Transport},
 };
 use crate::observe::metrics as m;
 use campanile_model::feed::SeenByClient;
@@ -93,9 +93,7 @@ pub async fn run(
         }
         End::Theirs => {
             reg.leave("client");
-            if let Transport::Socket(s) = transport {
-                Box::pin(s.finish(CLOSE_LIMIT)).await;
-            }
+            Box::pin(transport.finish(CLOSE_LIMIT)).await;
         }
         End::Lost => reg.leave("lost"),
     }
@@ -155,12 +153,8 @@ impl Loop<'_> {
             Incoming::Ping => Ok(()),
             Incoming::Closed => Err(End::Theirs),
             Incoming::Lost => Err(End::Lost),
-            Incoming::Fault(f) => Err(End::Ours(match f {
-                Fault::Binary => close::BINARY,
-                Fault::BadText => close::BAD_TEXT,
-                Fault::TooBig => close::TOO_BIG,
-                Fault::Protocol => close::PROTOCOL,
-            })),
+            Incoming::Binary(_) => Err(End::Ours(close::BINARY)),
+            Incoming::Fault(f) => Err(End::Ours(f.close())),
         }
     }
 

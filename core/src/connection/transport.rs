@@ -4,7 +4,7 @@
 //! purpose: what the texts mean, how long a reader may take (the loop's), compression (it costs memory per socket, and
 //! sizes of compressed secrets tell tales).
 
-use super::close::Close;
+use super::close::{self, Close};
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
@@ -37,6 +37,8 @@ pub const WRITE_BUFFER_MAX: usize = 256 * 1024;
 #[derive(Debug)]
 pub enum Incoming {
     Text(Text),
+    /// Never answered here; the conformance suite echoes it.
+    Binary(Bytes),
     Pong,
     /// Answered by the framing itself.
     Ping,
@@ -50,10 +52,19 @@ pub enum Incoming {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    Binary,
     BadText,
     TooBig,
     Protocol,
+}
+
+impl Fault {
+    pub const fn close(self) -> Close {
+        match self {
+            Self::BadText => close::BAD_TEXT,
+            Self::TooBig => close::TOO_BIG,
+            Self::Protocol => close::PROTOCOL,
+        }
+    }
 }
 
 /// The connection is gone or broken; nothing more can be written.
@@ -71,6 +82,14 @@ impl Transport {
         match self {
             Self::Socket(s) => s.receive().await,
             Self::Stream(s) => s.gone().await,
+        }
+    }
+
+    /// For the conformance suite only: the product never sends binary.
+    pub fn feed_binary(&mut self, bytes: Bytes) -> Result<(), Lost> {
+        match self {
+            Self::Socket(s) => s.feed(Message::Binary(bytes)),
+            Self::Stream(_) => Err(Lost),
         }
     }
 
@@ -117,6 +136,13 @@ impl Transport {
         }
     }
 
+    /// Lets the answer to the peer's goodbye out, then ends it.
+    pub async fn finish(self, limit: Duration) {
+        if let Self::Socket(s) = self {
+            let _ = tokio::time::timeout(limit, s.finish()).await;
+        }
+    }
+
     pub const fn is_stream(&self) -> bool {
         matches!(self, Self::Stream(_))
     }
@@ -155,7 +181,7 @@ impl Socket {
             Some(Ok(Message::Text(t))) => Incoming::Text(t),
             Some(Ok(Message::Pong(_))) => Incoming::Pong,
             Some(Ok(Message::Ping(_) | Message::Frame(_))) => Incoming::Ping,
-            Some(Ok(Message::Binary(_))) => Incoming::Fault(Fault::Binary),
+            Some(Ok(Message::Binary(b))) => Incoming::Binary(b),
             Some(Ok(Message::Close(_))) => Incoming::Closed,
             Some(Err(e)) => {
                 self.broken = true;
@@ -200,13 +226,10 @@ impl Socket {
         }
     }
 
-    /// Lets the answer to the peer's close frame out, then ends the connection.
-    pub async fn finish(mut self, limit: Duration) {
-        let _ = tokio::time::timeout(limit, async {
-            while let Some(Ok(_)) = self.ws.next().await {}
-            self.ws.get_mut().shutdown().await
-        })
-        .await;
+    async fn finish(mut self) {
+        while let Some(Ok(_)) = self.ws.next().await {}
+        // An error only says that the peer was quicker.
+        let _ = self.ws.get_mut().shutdown().await;
     }
 }
 

@@ -97,7 +97,7 @@ async fn refuse(on_upgrade: OnUpgrade, max_message: usize, close: Close) {
 }
 
 /// RFC 6455 §4.2.1, or an answer that says what is missing.
-fn check(parts: &mut Parts) -> Result<(String, OnUpgrade), Response> {
+pub fn check(parts: &mut Parts) -> Result<(String, OnUpgrade), Response> {
     let asks = parts.method == Method::GET
         && has_token(&parts.headers, header::CONNECTION, "upgrade")
         && has_token(&parts.headers, header::UPGRADE, "websocket");
@@ -136,7 +136,7 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 }
 
 /// `bearer.<jwt>` is a credential, so it is never echoed.
-fn switching(accept: &str, named: bool) -> Response {
+pub fn switching(accept: &str, named: bool) -> Response {
     let mut answer = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let headers = answer.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
