@@ -296,7 +296,9 @@ impl Hub {
 
     fn each(&self, user: &UserKey, mut tell: impl FnMut(&Conn)) {
         if let Some(conns) = self.shard_with(user).get(user) {
-            conns.iter().for_each(|c| tell(c));
+            for conn in conns {
+                tell(conn);
+            }
         }
     }
 

@@ -4,10 +4,14 @@
 //! feed. One event is worked off at a time by the connection's task; what must be read from the feed in pages is kept
 //! as `busy` work, so that the task can let the socket set the pace. Absent on purpose: time outs, queues, framing.
 
+mod catchup;
+#[cfg(test)]
+mod tests;
+
 use super::{
     backend::Backend,
     close::{self, Close},
-    inbox::{Head, Hint, Item, Overflow},
+    inbox::{Hint, Item},
     limits::Bucket,
     protocol::{self as p, Protocol, Refusal, Request},
     transport::Text,
@@ -21,8 +25,6 @@ use campanile_model::{
 };
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-/// Feed items read at once while catching up.
-const PAGE: u32 = 50;
 /// Frames that could not be understood before the socket is closed.
 const MALFORMED_MAX: u8 = 5;
 /// Live items held back behind a gap; more means that waiting is pointless.
@@ -84,30 +86,10 @@ pub struct Tally {
     pub replayed: u64,
 }
 
-/// Missed items, on the client's wish.
-#[derive(Debug)]
-struct Resume {
-    since: i64,
-    next: i64,
-    to: i64,
-}
-
-/// Missed items, on our own finding: from `last_seq` on.
-#[derive(Debug, Default)]
-struct Pull {
-    to: i64,
-    /// The newest counts seen with the finding.
-    counts: Counts,
-    /// How many unread ones were among those sent.
-    unread: i64,
-    heartbeat: bool,
-    reset: bool,
-}
-
 pub struct Session {
     id: ConnId,
     user: UserKey,
-    issuer: Option<Option<String>>,
+    issuer: Issuer,
     protocol: Protocol,
     stream: bool,
     rules: Rules,
@@ -124,8 +106,8 @@ pub struct Session {
     acked: i64,
     malformed: u8,
     bucket: Bucket,
-    resume: Option<Resume>,
-    pull: Option<Pull>,
+    resume: Option<catchup::Resume>,
+    pull: Option<catchup::Pull>,
     /// The epoch may have changed: look.
     recheck: bool,
     /// Live items behind a gap, and since when they wait.
@@ -210,48 +192,6 @@ impl Session {
         self.last_seq = self.last_seq.max(state.head_seq);
         self.counts = newer(self.counts, state.counts);
         self.floor = self.floor.max(state.counts.version);
-    }
-
-    async fn plan_resume(&mut self, state: &FeedState, at: Cursor, b: &dyn Backend, out: &mut Outbox) -> Flow {
-        self.resume_used = true;
-        let to = self.opened_at;
-        let refused = if *at.epoch != *state.epoch {
-            Some("epoch")
-        } else if at.since > state.head_seq {
-            Some("ahead")
-        } else if at.since < state.min_seq - 1 {
-            Some("retention")
-        } else if at.since < to {
-            match b.missed(&self.user, at.since, to).await {
-                Ok(n) if n > self.rules.resume_max => Some("too_many"),
-                Ok(_) => None,
-                Err(e) => return given_up(&e),
-            }
-        } else {
-            None
-        };
-        match refused {
-            Some(reason) => self.reset(reason, state, out),
-            None => {
-                self.tally.resumed += 1;
-                self.resume = Some(Resume { since: at.since, next: at.since, to: to.max(at.since) });
-            }
-        }
-        Flow::Go
-    }
-
-    /// Tells that what is missing will not be sent one by one.
-    fn reset(&mut self, reason: &str, state: &FeedState, out: &mut Outbox) {
-        self.tally.reset += 1;
-        self.adopt(state);
-        self.held.clear();
-        let cursor = Some(state.head_seq);
-        if self.v1() {
-            out.put(p::reset(reason, &state.epoch, state.head_seq, &self.counts), None, cursor);
-        } else {
-            // A classic client has no word for it; the badge at least is right.
-            out.put(p::unread_count(self.counts.unread), None, cursor);
-        }
     }
 
     // --- what the client says ----------------------------------------------------------------------------------
@@ -354,25 +294,14 @@ impl Session {
         self.tell_mark(&marked, mark, true, out);
     }
 
-    async fn resume_frame(&mut self, at: Cursor, b: &dyn Backend, out: &mut Outbox) -> Flow {
-        if self.resume_used {
-            out.push(p::error("already_resumed", "resume: is accepted once per connection"));
-            return Flow::Go;
-        }
-        match b.state(&self.user).await {
-            Ok(state) => self.plan_resume(&state, at, b, out).await,
-            Err(e) => given_up(&e),
-        }
-    }
-
     async fn auth(&mut self, token: &str, b: &dyn Backend, out: &mut Outbox) -> Flow {
         match b.verify(token).await {
-            Ok(t) if t.user != self.user || self.issuer.as_ref().is_some_and(|i| *i != t.issuer) => {
-                Flow::Close(close::WRONG_USER)
+            Ok(t) if t.user != self.user || self.issuer.refuses(t.issuer.as_deref()) => {
+                Flow::Close(close::INVALID_TOKEN)
             }
             Ok(t) => {
                 self.expires_at = t.expires_at;
-                self.issuer = Some(t.issuer);
+                self.issuer = Issuer::Known(t.issuer);
                 Flow::Go
             }
             Err(TokenError::Invalid) => Flow::Close(close::INVALID_TOKEN),
@@ -436,27 +365,6 @@ impl Session {
         !self.held.is_empty()
     }
 
-    /// The missing ones have had their time: they are read from the feed.
-    pub fn close_gap(&mut self) {
-        if let Some((&to, (_, counts))) = self.held.last_key_value() {
-            let counts = *counts;
-            self.plan_pull(to, counts);
-        }
-    }
-
-    fn plan_pull(&mut self, to: i64, counts: Counts) -> &mut Pull {
-        let pull = self.pull.get_or_insert_default();
-        pull.to = pull.to.max(to);
-        pull.counts = newer(pull.counts, counts);
-        pull
-    }
-
-    /// The queue was full: the rest is read from the feed.
-    pub fn overflow(&mut self, o: Overflow) {
-        let pull = self.plan_pull(o.up_to, o.counts);
-        pull.reset |= o.lost_marks;
-    }
-
     fn change(&mut self, change: &FeedChange, out: &mut Outbox) {
         if change.counts.version <= self.floor {
             return;
@@ -496,169 +404,32 @@ impl Session {
         }
     }
 
-    /// The node's regular look at the feed: repairs what hints have lost, then the heartbeat.
-    pub fn head(&mut self, head: &Head, out: &mut Outbox) {
-        match head {
-            Some(state) if *state.epoch == *self.epoch => {
-                let pull = self.plan_pull(state.head_seq, state.counts);
-                pull.heartbeat = true;
-                self.finish_pull(out);
-            }
-            other => {
-                self.recheck = other.is_some();
-                self.heartbeat(out);
-            }
-        }
-    }
-
-    fn heartbeat(&self, out: &mut Outbox) {
-        if self.v1() {
-            out.push(p::heartbeat(self.last_seq));
-        }
-    }
-
     pub fn bye(&self, after_ms: u32, spread_ms: u32, out: &mut Outbox) {
         if self.v1() {
             out.push(p::bye(u64::from(after_ms), u64::from(spread_ms)));
         }
     }
+}
 
-    // --- what must be read from the feed -----------------------------------------------------------------------
+/// Who signed the token that let the client in.
+#[derive(Clone, Debug)]
+pub enum Issuer {
+    /// `None`: the token named none.
+    Known(Option<String>),
+    /// It came by a ticket, which does not say.
+    Unknown,
+}
 
-    /// While there is such work, hints wait.
-    pub fn busy(&self) -> bool {
-        self.recheck || self.resume.is_some() || self.pull.is_some()
-    }
-
-    /// One page of it.
-    pub async fn work(&mut self, b: &dyn Backend, out: &mut Outbox) -> Flow {
-        if std::mem::take(&mut self.recheck) {
-            return match b.state(&self.user).await {
-                Ok(state) => {
-                    if *state.epoch != *self.epoch {
-                        self.reset("erased", &state, out);
-                    }
-                    Flow::Go
-                }
-                // The next look will tell again.
-                Err(_) => Flow::Go,
-            };
-        }
-        if self.resume.is_some() { self.resume_page(b, out).await } else { self.pull_page(b, out).await }
-    }
-
-    async fn resume_page(&mut self, b: &dyn Backend, out: &mut Outbox) -> Flow {
-        let Some(r) = self.resume.as_mut() else { return Flow::Go };
-        if r.next < r.to {
-            let page = match b.replay(&self.user, r.next, r.to, PAGE).await {
-                Ok(page) => page,
-                // All or nothing: the client still has its cursor.
-                Err(e) => return given_up(&e),
-            };
-            if page.covered_to <= r.next {
-                // Can't be: the feed covers what it has counted. Rather an explicit end than a silent gap.
-                return Flow::Close(close::FAULT);
-            }
-            r.next = page.covered_to.min(r.to);
-            for item in page.items {
-                self.tally.replayed += 1;
-                let text = if self.protocol == Protocol::V1 {
-                    v1(&item.frame, item.seq, self.counts.unread)
-                } else {
-                    Text::try_from(item.frame.classic()).unwrap_or_default()
-                };
-                out.put(text, Some(item.seq), Some(item.seq));
-            }
-        }
-        if r.next >= r.to {
-            let (since, to) = (r.since, r.to);
-            self.resume = None;
-            if self.v1() {
-                out.put(p::resumed(since, to), None, Some(to));
-            } else if self.stream {
-                out.put(Text::default(), None, Some(to));
-            }
-        }
-        Flow::Go
-    }
-
-    async fn pull_page(&mut self, b: &dyn Backend, out: &mut Outbox) -> Flow {
-        let Some(to) = self.pull.as_ref().map(|p| p.to) else { return Flow::Go };
-        if self.last_seq < to {
-            match b.replay(&self.user, self.last_seq, to, PAGE).await {
-                Ok(page) if page.covered_to > self.last_seq => {
-                    let counts = self.pull.as_ref().map_or(self.counts, |p| newer(p.counts, self.counts));
-                    for item in page.items {
-                        self.tally.replayed += 1;
-                        if let Some(pull) = &mut self.pull {
-                            pull.unread += i64::from(item.unread);
-                        }
-                        let text = if self.v1() {
-                            v1(&item.frame, item.seq, counts.unread)
-                        } else {
-                            Text::try_from(item.frame.classic()).unwrap_or_default()
-                        };
-                        out.put(text, Some(item.seq), Some(item.seq));
-                    }
-                    self.last_seq = page.covered_to.min(to);
-                }
-                // Nothing is lost: `last_seq` stands, and the next look at the feed starts from it.
-                Ok(_) | Err(_) => {
-                    let pull = self.pull.take();
-                    self.held.clear();
-                    if pull.is_some_and(|p| p.reset) {
-                        return Flow::Close(close::OVERLOAD);
-                    }
-                    return Flow::Go;
-                }
-            }
-        }
-        self.finish_pull(out);
-        if self.pull.as_ref().is_some_and(|p| p.reset && self.last_seq >= p.to) {
-            return self.reset_after_loss(b, out).await;
-        }
-        Flow::Go
-    }
-
-    fn finish_pull(&mut self, out: &mut Outbox) {
-        match &self.pull {
-            Some(p) if self.last_seq >= p.to && !p.reset => {}
-            _ => return,
-        }
-        let Some(pull) = self.pull.take() else { return };
-        if pull.counts.version > self.counts.version {
-            let told = self.counts.unread + pull.unread;
-            self.counts = pull.counts;
-            if self.v1() {
-                out.push(p::counts(&self.counts));
-            } else if told != self.counts.unread {
-                // A change of marks was lost on the way here.
-                out.push(p::unread_count(self.counts.unread));
-            }
-        }
-        self.release(out);
-        if pull.heartbeat {
-            self.heartbeat(out);
-        }
-    }
-
-    async fn reset_after_loss(&mut self, b: &dyn Backend, out: &mut Outbox) -> Flow {
-        let heartbeat = self.pull.take().is_some_and(|p| p.heartbeat);
-        match b.state(&self.user).await {
-            Ok(state) => self.reset("slow", &state, out),
-            Err(e) => return given_up(&e),
-        }
-        if heartbeat {
-            self.heartbeat(out);
-        }
-        Flow::Go
+impl Issuer {
+    fn refuses(&self, other: Option<&str>) -> bool {
+        matches!(self, Self::Known(mine) if mine.as_deref() != other)
     }
 }
 
-/// What let the client in. `issuer` is not known for a ticket.
+/// What let the client in.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    pub issuer: Option<Option<String>>,
+    pub issuer: Issuer,
     pub expires_at: Timestamp,
 }
 

@@ -14,7 +14,7 @@ use std::{
 /// Users asked about in one statement.
 const CHUNK: usize = 500;
 /// How often a connected user is checked for having been disabled: a lost signal must not keep a door open.
-const DISABLED_CHECK: Duration = Duration::from_secs(60);
+const DISABLED_CHECK: Duration = Duration::from_mins(1);
 /// `delivered` is gathered this long.
 const CONFIRM: Duration = Duration::from_millis(500);
 

@@ -17,7 +17,7 @@ use crate::{
         close::{self, Close},
         conn::Visitor,
         protocol::Protocol,
-        session::{Credential, Cursor},
+        session::{Credential, Cursor, Issuer},
     },
     host::Services,
     observe::metrics as m,
@@ -204,7 +204,7 @@ pub async fn admit(
             Shown::Ticket(ticket) => return ticket_holder(s, parts, ticket).await,
         };
         let Token { user, issuer, expires_at } = token;
-        Ok((user, Credential { issuer: Some(issuer), expires_at }))
+        Ok((user, Credential { issuer: Issuer::Known(issuer), expires_at }))
     };
     let decided = match decided.await {
         Ok((user, credential)) => not_disabled(s, &user).await.map(|()| (user, credential)),
@@ -245,7 +245,7 @@ async fn ticket_holder(s: &Services, parts: &Parts, ticket: &str) -> Result<(Use
     {
         return Err(Refusal::InvalidToken);
     }
-    Ok((held.user, Credential { issuer: None, expires_at: held.token_expires_at }))
+    Ok((held.user, Credential { issuer: Issuer::Unknown, expires_at: held.token_expires_at }))
 }
 
 async fn not_disabled(s: &Services, user: &UserKey) -> Result<(), Refusal> {
