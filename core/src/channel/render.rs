@@ -15,7 +15,7 @@ use crate::{
 };
 use campanile_model::{ChannelName, clock::rfc3339, work::Claimed};
 use serde_json::{Map, Value, json};
-use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Instant};
+use std::{collections::HashSet, net::SocketAddr, path::Path, sync::Arc, time::Instant};
 use templates::{Part, Templates};
 
 /// What a channel's [`campanile_plugin::Delivery`] borrows from.
@@ -39,6 +39,11 @@ pub struct Renderer {
     transactional: HashSet<String>,
     links: UnsubscribeLinks,
     metrics: Arc<Metrics>,
+}
+
+/// Whether every template compiles; touches nothing else.
+pub fn check_templates(dir: Option<&Path>) -> anyhow::Result<()> {
+    Templates::load(dir).map(|_| ())
 }
 
 impl Renderer {

@@ -4,8 +4,10 @@ mod admin;
 mod client;
 mod config_check;
 mod dead;
+mod doctor;
 mod exit;
 mod key;
+mod migrate;
 mod openapi;
 mod output;
 mod queue;
@@ -77,6 +79,11 @@ enum Command {
     Channel(queue::ChannelCommand),
     /// Show deliveries as they move.
     Tail(tail::Args),
+    /// The database's schema.
+    #[command(subcommand)]
+    Migrate(migrate::Command),
+    /// Look at everything a server needs.
+    Doctor,
     /// Print the OpenAPI document of the HTTP API.
     Openapi,
     /// Accounts of the console.
@@ -109,8 +116,7 @@ pub fn main() -> ExitCode {
 }
 
 fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
-    // One provider for every TLS connection of this process; a second install is refused and harmless.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_tls();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -119,6 +125,11 @@ fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
     // A blocking call that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// One provider for every TLS connection of this process; a second install is refused and harmless.
+fn install_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 async fn run(cli: Cli, out: Output) -> Outcome {
@@ -138,6 +149,8 @@ async fn run(cli: Cli, out: Output) -> Outcome {
         Command::Dead(command) => dead::run(command, global, out).await,
         Command::Channel(command) => queue::channels(command, global, out).await,
         Command::Tail(args) => tail::run(args, global, out).await,
+        Command::Migrate(command) => migrate::run(command, global, out).await,
+        Command::Doctor => doctor::run(global, out).await,
         Command::Openapi => openapi::run(out),
         Command::Admin(command) => admin::run(command),
     }

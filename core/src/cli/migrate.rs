@@ -1,0 +1,147 @@
+//! `campanile migrate`: the state of the database's schema. A start applies what is missing by itself; this shows it, or
+//! does it beforehand.
+
+use super::{
+    Global,
+    exit::{Code, Failure, Outcome},
+    output::{Output, Tone},
+    settings,
+};
+use crate::{config::Config, observe::Metrics, store};
+use async_trait::async_trait;
+use campanile_model::{
+    effects::Effects,
+    ports::{EffectSink, StoreError},
+};
+use serde::Serialize;
+use sqlx::{
+    Connection, Row, SqliteConnection,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteRow},
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+#[derive(clap::Subcommand, Clone, Copy, Debug)]
+pub enum Command {
+    /// Show which migrations are applied.
+    Status,
+    /// Apply those that are missing; no server may run on the database meanwhile.
+    Up,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Migration {
+    pub version: i64,
+    pub description: String,
+    pub state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Applied,
+    Missing,
+    /// Applied with other contents: this file belongs to another build.
+    Changed,
+    /// Applied, but not known to this build: the database is newer.
+    Unknown,
+}
+
+pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
+    let config = settings::load(global, &[])?.config;
+    if matches!(command, Command::Up) {
+        up(&config).await?;
+    }
+    let all = status(&file(&config)).await?;
+    out.show(&all, |out| draw(out, &all));
+    if all.iter().any(|m| matches!(m.state, State::Changed | State::Unknown)) {
+        return Err(Failure::new(Code::Unhealthy, "this database belongs to another build")
+            .why("see the migrations above")
+            .next("start the build that made it"));
+    }
+    Ok(())
+}
+
+/// The file of the configured database.
+pub fn file(config: &Config) -> PathBuf {
+    match config.database.url.as_deref().and_then(|u| u.strip_prefix("sqlite://")) {
+        Some(path) => PathBuf::from(path),
+        None => config.server.data_dir.join("campanile.db"),
+    }
+}
+
+/// Opens for reading only; a file that is not there holds no migration.
+pub async fn connect(file: &Path) -> Result<Option<SqliteConnection>, sqlx::Error> {
+    if !file.exists() {
+        return Ok(None);
+    }
+    SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file).read_only(true)).await.map(Some)
+}
+
+pub async fn status(file: &Path) -> Outcome<Vec<Migration>> {
+    let unreadable = |e: sqlx::Error| {
+        Failure::new(Code::Unhealthy, format!("{} can't be read", file.display())).why(e).next("campanile doctor")
+    };
+    let mut applied: BTreeMap<i64, (String, Vec<u8>)> = BTreeMap::new();
+    if let Some(mut db) = connect(file).await.map_err(unreadable)? {
+        let known = sqlx::query("SELECT 1 FROM sqlite_master WHERE name = '_sqlx_migrations'");
+        if known.fetch_optional(&mut db).await.map_err(unreadable)?.is_some() {
+            let rows = sqlx::query("SELECT version, description, checksum FROM _sqlx_migrations WHERE success");
+            let read = |r: SqliteRow| Ok((r.try_get(0)?, (r.try_get(1)?, r.try_get(2)?)));
+            let rows = rows.fetch_all(&mut db).await.map_err(unreadable)?;
+            applied = rows.into_iter().map(read).collect::<Result<_, sqlx::Error>>().map_err(unreadable)?;
+        }
+        // Nothing was written, so nothing can be lost by a close that fails.
+        let _ = db.close().await;
+    }
+    let mut all: Vec<_> = MIGRATIONS
+        .iter()
+        .map(|m| {
+            let state = match applied.remove(&m.version) {
+                None => State::Missing,
+                Some((_, sum)) if sum == *m.checksum => State::Applied,
+                Some(_) => State::Changed,
+            };
+            Migration { version: m.version, description: m.description.to_string(), state }
+        })
+        .collect();
+    let unknown = |(version, (description, _))| Migration { version, description, state: State::Unknown };
+    all.extend(applied.into_iter().map(unknown));
+    Ok(all)
+}
+
+/// The store's own way of opening: it takes the lock, so a running server is never migrated under its feet.
+async fn up(config: &Config) -> Outcome {
+    let store = store::open(config, Arc::new(Nobody), Arc::new(Metrics::new())).await.map_err(|e| {
+        let code = if matches!(e, StoreError::Unavailable(_)) { Code::Unhealthy } else { Code::Failed };
+        Failure::new(code, "the database was not migrated").why(e).next("campanile doctor")
+    })?;
+    store.close().await;
+    Ok(())
+}
+
+/// Migrating moves no delivery.
+struct Nobody;
+
+#[async_trait]
+impl EffectSink for Nobody {
+    async fn committed(&self, _: Effects) {}
+}
+
+fn draw(out: &Output, all: &[Migration]) {
+    for m in all {
+        let (mark, tone, word) = match m.state {
+            State::Applied => ("✓", Tone::Good, "applied"),
+            State::Missing => ("·", Tone::Dim, "missing"),
+            State::Changed => ("✗", Tone::Bad, "applied with other contents"),
+            State::Unknown => ("✗", Tone::Bad, "not known to this build"),
+        };
+        out.line(format!("{} {:04} {:<20} {word}", out.paint(tone, mark), m.version, m.description));
+    }
+}
