@@ -22,6 +22,7 @@ pub enum Answer {
     Panic,
     /// Until the test lets it go on.
     Wait,
+    RefuseLater(DeliveryError),
     /// Asks for permission and then waits.
     AskAndWait,
 }
@@ -129,6 +130,10 @@ impl DynChannel for Fake {
                 Answer::Refuse(error) => return Err(error),
                 Answer::Panic => panic!("told to"),
                 Answer::Wait => self.go_on.acquire().await.unwrap().forget(),
+                Answer::RefuseLater(error) => {
+                    self.go_on.acquire().await.unwrap().forget();
+                    return Err(error);
+                }
                 Answer::AskAndWait => {
                     assert!(d.permission.may_proceed());
                     self.go_on.acquire().await.unwrap().forget();

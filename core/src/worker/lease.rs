@@ -6,7 +6,7 @@
 
 use super::Context;
 use crate::queue::backoff::Outage;
-use campanile_model::{DeliveryId, work::Claimed};
+use campanile_model::{DeliveryId, ports::StoreResult, work::Claimed};
 use campanile_plugin::Permission;
 use std::{
     collections::HashMap,
@@ -73,6 +73,12 @@ impl Leases {
     /// Everything held, for one batched renewal.
     pub fn held(&self) -> Vec<(DeliveryId, u32)> {
         self.lock().iter().filter(|(_, t)| !t.lost.load(Ordering::Relaxed)).map(|(id, t)| (*id, t.attempt)).collect()
+    }
+
+    /// Whether a renewal is late: the process was frozen, or the database slow.
+    pub fn overdue(&self, now: Instant) -> bool {
+        let late = self.ms(now).saturating_sub(self.length.as_millis() as u64 / 2);
+        self.lock().values().any(|t| !t.lost.load(Ordering::Relaxed) && t.renewed_ms.load(Ordering::Relaxed) < late)
     }
 
     /// Of `asked`, the database renewed these; the others are lost.
@@ -144,24 +150,29 @@ pub async fn renew(ctx: Arc<Context>, end: CancellationToken) {
             () = end.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
         }
-        wait = every;
-        let held = ctx.leases.held();
-        if held.is_empty() {
-            outage.over();
-            continue;
-        }
-        let asked_at = Instant::now();
-        match ctx.store.renew(ctx.node, &held, ctx.leases.length).await {
-            Ok(kept) => {
-                ctx.leases.renewed(&held, asked_at, &kept);
+        wait = match renew_held(&ctx).await {
+            Ok(()) => {
                 outage.over();
+                every
             }
             Err(e) => {
                 ctx.note(&e);
-                wait = outage.failed(&e).min(every);
+                outage.failed(&e).min(every)
             }
-        }
+        };
     }
+}
+
+/// One statement for everything that is under way here.
+pub async fn renew_held(ctx: &Context) -> StoreResult<()> {
+    let held = ctx.leases.held();
+    if held.is_empty() {
+        return Ok(());
+    }
+    let asked_at = Instant::now();
+    let kept = ctx.store.renew(ctx.node, &held, ctx.leases.length).await?;
+    ctx.leases.renewed(&held, asked_at, &kept);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -177,6 +188,7 @@ mod tests {
         let hold = leases.hold(&claim, t);
         assert!(hold.holds_at(t + Duration::from_secs(59)));
         assert!(!hold.holds_at(t + Duration::from_secs(61)));
+        assert!(!leases.overdue(t + Duration::from_secs(29)) && leases.overdue(t + Duration::from_secs(31)));
         let asked = leases.held();
         leases.renewed(&asked, t + Duration::from_secs(20), &[claim.delivery_id]);
         assert!(hold.holds_at(t + Duration::from_secs(79)));

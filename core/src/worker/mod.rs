@@ -150,7 +150,6 @@ impl Worker {
         let (ctx, renewal) = (Arc::new(ctx), CancellationToken::new());
         let (consumers, loops) = (TaskTracker::new(), TaskTracker::new());
         loops.spawn(watch::pauses(ctx.clone()));
-        loops.spawn(watch::waiting(ctx.clone()));
         loops.spawn(rescue::sweep(ctx.clone()));
         loops.spawn(rescue::upkeep(ctx.clone()));
         loops.spawn(expand::run(ctx.clone()));
@@ -214,10 +213,12 @@ async fn finished(consumers: &TaskTracker, attempts: &TaskTracker, limit: Durati
         if left.is_zero() {
             return false;
         }
+        if !attempts.is_empty() {
+            tracing::info!(count = attempts.len(), "Waiting for {} deliveries under way", attempts.len());
+        }
         if tokio::time::timeout(left.min(TELL_EVERY), &mut under_way).await.is_ok() {
             return true;
         }
-        tracing::info!(count = attempts.len(), "Waiting for {} deliveries under way", attempts.len());
     }
 }
 

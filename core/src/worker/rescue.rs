@@ -3,7 +3,7 @@
 //!
 //! Absent on purpose: what each of these does to a row (the store's statements).
 
-use super::Context;
+use super::{Context, lease};
 use crate::queue::backoff::Outage;
 use campanile_model::{
     Timestamp,
@@ -11,7 +11,10 @@ use campanile_model::{
     signal::Signal,
 };
 use chrono::{Days, NaiveTime, TimeDelta};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Rows one statement settles.
 const BATCH: u32 = 500;
@@ -52,6 +55,10 @@ async fn round(ctx: &Context) -> StoreResult<()> {
     for channel in ctx.store.end_lapsed_pauses().await? {
         tracing::info!(%channel, "The pause of channel {channel} is over");
         ctx.bus.publish(Signal::ChannelChanged(channel));
+    }
+    // After a freeze of this process, what still runs here is renewed before it could be taken for lost.
+    if ctx.leases.overdue(Instant::now()) {
+        lease::renew_held(ctx).await?;
     }
     // Just after an outage, attempts that live on may not have renewed or finished yet.
     if ctx.database_is_calm() {

@@ -1,4 +1,4 @@
-//! What the worker looks at now and then: pauses, the channels' health, what waits.
+//! What the worker looks at now and then: pauses and the channels' health.
 
 use super::Context;
 use crate::{channel::Guard, queue::backoff::Outage};
@@ -7,7 +7,6 @@ use std::{sync::Arc, time::Duration};
 /// How old the cache of pauses may be when a signal was lost. The claim reads the rows themselves.
 const PAUSES_EVERY: Duration = Duration::from_secs(3);
 const HEALTH_EVERY: Duration = Duration::from_secs(30);
-const WAITING_EVERY: Duration = Duration::from_secs(5);
 
 /// Keeps the registry's cache of pauses.
 pub async fn pauses(ctx: Arc<Context>) {
@@ -39,22 +38,6 @@ pub async fn health(ctx: Arc<Context>, guard: Arc<Guard>) {
     loop {
         guard.check_health().await;
         if ctx.stopped_within(HEALTH_EVERY).await {
-            return;
-        }
-    }
-}
-
-/// How many due rows nobody has claimed, over all channels.
-pub async fn waiting(ctx: Arc<Context>) {
-    loop {
-        match ctx.store.queue_stats().await {
-            Ok(stats) => {
-                ctx.metrics.outbox_pending.set(stats.iter().map(|s| s.ready as i64).sum());
-            }
-            // The loops that depend on the database say so in the log.
-            Err(e) => ctx.note(&e),
-        }
-        if ctx.stopped_within(WAITING_EVERY).await {
             return;
         }
     }
