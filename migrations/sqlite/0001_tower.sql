@@ -59,6 +59,7 @@ CREATE TABLE notifications (
     idempotency_key   TEXT
 ) WITHOUT ROWID;
 CREATE INDEX notifications_by_app ON notifications (app, id);
+CREATE INDEX notifications_cancelled ON notifications (cancelled_at) WHERE cancelled_at IS NOT NULL;
 CREATE INDEX notifications_by_key ON notifications (app, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 CREATE TABLE audiences (
@@ -98,21 +99,25 @@ CREATE TABLE deliveries (
     relay_n          INTEGER NOT NULL DEFAULT 0,
     lease_owner      BLOB,
     lease_until      INTEGER,
-    -- Wished while `sending`: the reason with which a `retrying` becomes `cancelled`.
+    -- When the running attempt was claimed.
+    claimed_at       INTEGER,
+    -- Wished while `sending`: the reason with which a `retrying` becomes `cancelled`. On a dead row: why no replay.
     stop             TEXT,
     provider_id      TEXT,
     sent_at          INTEGER,
     settled_at       INTEGER,
     UNIQUE (notification_id, user_id, channel)
 ) WITHOUT ROWID;
-CREATE INDEX deliveries_relay ON deliveries (relay_at) WHERE state IN ('pending', 'retrying');
+-- One channel and priority at a time, so that a paused channel's backlog is never walked over.
+CREATE INDEX deliveries_relay ON deliveries (channel, priority, relay_at) WHERE state IN ('pending', 'retrying');
 CREATE INDEX deliveries_lease ON deliveries (lease_until) WHERE state = 'sending';
 CREATE INDEX deliveries_expiry ON deliveries (expires_at)
     WHERE state IN ('pending', 'retrying') AND expires_at IS NOT NULL;
 CREATE INDEX deliveries_due ON deliveries (due_at) WHERE state IN ('pending', 'retrying');
 CREATE INDEX deliveries_depth ON deliveries (channel, state, next_attempt_at)
     WHERE state IN ('pending', 'sending', 'retrying');
-CREATE INDEX deliveries_dead ON deliveries (app, id) WHERE state = 'dead';
+CREATE INDEX deliveries_dead ON deliveries (app, id, channel) WHERE state = 'dead';
+CREATE INDEX deliveries_dead_age ON deliveries (settled_at) WHERE state = 'dead';
 CREATE INDEX deliveries_by_user ON deliveries (app, user_id, id);
 
 CREATE TABLE attempts (
@@ -217,6 +222,7 @@ CREATE TABLE ws_tickets (
     token_expires_at INTEGER NOT NULL,
     expires_at       INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX ws_tickets_expiry ON ws_tickets (expires_at);
 
 CREATE TABLE channel_pauses (
     id      INTEGER PRIMARY KEY,

@@ -1,0 +1,38 @@
+//! The exam that every store passes. A case is an async function over an [`Exam`]: a fresh store, what its sink heard, and
+//! a handle on its clock. Nothing here knows an engine but `engines`.
+//!
+//! A new port method begins as a case here.
+
+mod accepting;
+mod audiences;
+mod collapsing;
+mod engines;
+mod erasing;
+mod feeds;
+mod hall;
+mod marking;
+mod operating;
+mod pausing;
+mod people;
+mod retaining;
+mod states;
+mod sweeping;
+mod working;
+mod writing;
+
+pub(crate) use hall::*;
+
+/// Runs each case on every engine.
+macro_rules! exam {
+    ($($case:ident),+ $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                for engine in crate::store::exam::engines::all() {
+                    super::$case(crate::store::exam::Exam::on(engine).await).await;
+                }
+            }
+        )+
+    };
+}
+pub(crate) use exam;

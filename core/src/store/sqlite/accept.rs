@@ -1,0 +1,274 @@
+//! Accepting, as a set: every request of the group is decided in memory, then each table is written once.
+
+use super::{
+    group::{AcceptInput, AcceptJob},
+    place::{Known, Placer},
+    rows::{Cells, Hex, json_rows},
+    tx::{Tx, user_key},
+};
+use campanile_model::{
+    Notification,
+    api::{Acceptance, AcceptedAudience},
+    plan::{AcceptItem, AudiencePlan, RecipientPlan},
+    ports::{AcceptError, Accepted, StoreError, StoreResult},
+};
+use serde::Serialize;
+use std::{collections::HashMap, sync::Arc};
+
+/// About how many rows it writes.
+pub fn rows(item: &AcceptItem) -> usize {
+    2 + match &item.audience {
+        AudiencePlan::Inline(recipients) => recipients.iter().map(|r| 1 + 2 * r.deliveries.len()).sum(),
+        AudiencePlan::Deferred(_) => 1,
+    }
+}
+
+/// One row of `notifications`; the statement below reads it by these names.
+#[derive(Serialize)]
+struct NotificationInsert<'a> {
+    id: Hex,
+    app: &'a str,
+    title: &'a str,
+    message: &'a str,
+    kind: &'a str,
+    data: String,
+    priority: i64,
+    created_at: i64,
+    send_at: Option<i64>,
+    expires_at: Option<i64>,
+    collapse_key: Option<&'a str>,
+    source: &'static str,
+    request: String,
+    request_id: &'a str,
+    key: Option<&'a str>,
+}
+
+/// An idempotency key with the answer it keeps.
+#[derive(Clone)]
+struct Kept {
+    hash: Vec<u8>,
+    body: Acceptance,
+}
+
+type Keys = HashMap<(String, String), Kept>;
+
+pub async fn run(tx: &mut Tx<'_>, jobs: &[AcceptJob]) -> StoreResult<Vec<Result<Accepted, AcceptError>>> {
+    let mut keys = stored_keys(tx, jobs).await?;
+    let mut known = Known::load(tx, &plans(jobs)).await?;
+    let mut placer = Placer::default();
+    let mut new_keys = Vec::new();
+    let mut notifications = Vec::new();
+    let mut audiences = Vec::new();
+    let mut outcomes = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let AcceptInput { item, idempotency_ttl } = &job.input;
+        let n = &item.notification;
+        let key = item.idempotency.as_ref().map(|i| ((n.app.to_string(), i.key.clone()), i.body_hash));
+        if let Some((key, hash)) = &key
+            && let Some(kept) = keys.get(key)
+        {
+            outcomes.push(if kept.hash == hash {
+                Ok(Accepted { body: kept.body.clone(), replayed: true })
+            } else {
+                Err(AcceptError::KeyMismatch)
+            });
+            continue;
+        }
+        if is_stale(tx, n, inline(item))? {
+            outcomes.push(Err(AcceptError::Stale));
+            continue;
+        }
+        // Deliveries refer to it, and a collapse within the group writes them early.
+        notifications.push(notification_row(item));
+        let body = match &item.audience {
+            AudiencePlan::Inline(recipients) => {
+                if known.replaces_unwritten(n, recipients) {
+                    // What it replaces is still only in memory.
+                    flush_notifications(tx, &mut notifications).await?;
+                    placer.flush(tx).await?;
+                    known.collapses.flush(tx).await?;
+                }
+                let deliveries = placer.place(tx, &mut known, &Arc::new(n.clone()), recipients, job.queued)?;
+                acceptance(n, Some(deliveries), None)
+            }
+            AudiencePlan::Deferred(spec) => {
+                let recipients = spec.recipients.len() as u32;
+                audiences.push((Hex(n.id.0), encode(spec)?, recipients));
+                acceptance(n, None, Some(AcceptedAudience { recipients }))
+            }
+        };
+        if let Some((key, hash)) = key {
+            let expires_at = tx.now.saturating_add(idempotency_ttl.as_millis() as i64);
+            new_keys.push((key.0.clone(), key.1.clone(), hex(&hash), encode(&body)?, expires_at));
+            keys.insert(key, Kept { hash: hash.to_vec(), body: body.clone() });
+        }
+        outcomes.push(Ok(Accepted { body, replayed: false }));
+    }
+    flush_notifications(tx, &mut notifications).await?;
+    known.collapses.flush(tx).await?;
+    placer.flush(tx).await?;
+    store_audiences(tx, &audiences).await?;
+    store_keys(tx, &new_keys).await?;
+    Ok(outcomes)
+}
+
+fn plans(jobs: &[AcceptJob]) -> Vec<(&Notification, &RecipientPlan)> {
+    let of = |item| inline(item).iter().map(|recipient| (&item.notification, recipient));
+    jobs.iter().flat_map(|job| of(&job.input.item)).collect()
+}
+
+fn inline(item: &AcceptItem) -> &[RecipientPlan] {
+    match &item.audience {
+        AudiencePlan::Inline(recipients) => recipients,
+        AudiencePlan::Deferred(_) => &[],
+    }
+}
+
+/// Someone was erased since the plan was made.
+pub fn is_stale(tx: &Tx<'_>, n: &Notification, recipients: &[RecipientPlan]) -> StoreResult<bool> {
+    for recipient in recipients {
+        if tx.user(&user_key(&n.app, &recipient.user_id))?.generation != recipient.generation {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn acceptance(
+    n: &Notification,
+    deliveries: Option<Vec<campanile_model::api::AcceptedDelivery>>,
+    audience: Option<AcceptedAudience>,
+) -> Acceptance {
+    Acceptance { notification_id: n.id, status: "accepted".to_owned(), deliveries, audience }
+}
+
+/// Keys that are known and not expired.
+async fn stored_keys(tx: &mut Tx<'_>, jobs: &[AcceptJob]) -> StoreResult<Keys> {
+    let wanted: Vec<(&str, &str)> = jobs
+        .iter()
+        .filter_map(|job| {
+            let item = &job.input.item;
+            item.idempotency.as_ref().map(|i| (item.notification.app.as_str(), i.key.as_str()))
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Ok(Keys::new());
+    }
+    let now = tx.now;
+    let rows = tx
+        .fetch(
+            "reading idempotency keys",
+            sqlx::query(
+                "SELECT i.app, i.key, i.hash, i.response
+                 FROM json_each(?1) j CROSS JOIN idempotency i ON i.app = j.value ->> 0 AND i.key = j.value ->> 1
+                 WHERE i.expires_at > ?2",
+            )
+            .bind(json_rows(&wanted)?)
+            .bind(now),
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let c = Cells::of("idempotency", row);
+            Ok(((c.text("app")?, c.text("key")?), Kept { hash: c.get("hash")?, body: c.json("response")? }))
+        })
+        .collect()
+}
+
+fn notification_row(item: &AcceptItem) -> NotificationInsert<'_> {
+    let n = &item.notification;
+    let mut request = item.request.clone();
+    if let Some(request) = request.as_object_mut() {
+        // They have columns of their own.
+        for key in ["title", "message", "data"] {
+            request.remove(key);
+        }
+    }
+    NotificationInsert {
+        id: Hex(n.id.0),
+        app: n.app.as_str(),
+        title: &n.content.title,
+        message: &n.content.message,
+        kind: &n.content.notification_type,
+        data: serde_json::Value::Object(n.content.data.clone()).to_string(),
+        priority: n.priority.rank(),
+        created_at: n.created_at.timestamp_millis(),
+        send_at: n.send_at.map(|t| t.timestamp_millis()),
+        expires_at: n.expires_at.map(|t| t.timestamp_millis()),
+        collapse_key: n.collapse_key.as_deref(),
+        source: item.source.as_str(),
+        request: request.to_string(),
+        request_id: &n.request_id,
+        key: item.idempotency.as_ref().map(|i| i.key.as_str()),
+    }
+}
+
+async fn flush_notifications(tx: &mut Tx<'_>, rows: &mut Vec<NotificationInsert<'_>>) -> StoreResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    tx.exec(
+        "storing notifications",
+        sqlx::query(
+            "INSERT INTO notifications (id, app, title, message, notification_type, data, priority, created_at, send_at,
+                                        expires_at, collapse_key, source, request, request_id, idempotency_key)
+             SELECT unhex(value ->> 'id'), value ->> 'app', value ->> 'title', value ->> 'message', value ->> 'kind',
+                    value ->> 'data', value ->> 'priority', value ->> 'created_at', value ->> 'send_at',
+                    value ->> 'expires_at', value ->> 'collapse_key', value ->> 'source', value ->> 'request',
+                    value ->> 'request_id', value ->> 'key'
+             FROM json_each(?)",
+        )
+        .bind(json_rows(rows)?),
+    )
+    .await?;
+    rows.clear();
+    Ok(())
+}
+
+async fn store_audiences(tx: &mut Tx<'_>, rows: &[(Hex, String, u32)]) -> StoreResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    tx.exec(
+        "storing audiences",
+        sqlx::query(
+            "INSERT INTO audiences (notification_id, spec, recipients)
+             SELECT unhex(value ->> 0), value ->> 1, value ->> 2 FROM json_each(?)",
+        )
+        .bind(json_rows(rows)?),
+    )
+    .await?;
+    Ok(())
+}
+
+async fn store_keys(tx: &mut Tx<'_>, rows: &[(String, String, String, String, i64)]) -> StoreResult<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    tx.exec(
+        "storing idempotency keys",
+        sqlx::query(
+            "INSERT INTO idempotency (app, key, hash, response, expires_at)
+             SELECT value ->> 0, value ->> 1, unhex(value ->> 2), value ->> 3, value ->> 4 FROM json_each(?) WHERE true
+             ON CONFLICT DO UPDATE SET hash = excluded.hash, response = excluded.response,
+                                       expires_at = excluded.expires_at",
+        )
+        .bind(json_rows(rows)?),
+    )
+    .await?;
+    Ok(())
+}
+
+pub fn encode(value: &impl Serialize) -> StoreResult<String> {
+    serde_json::to_string(value)
+        .map_err(|e| StoreError::Statement { what: "encoding what a row keeps", source: Box::new(e) })
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, b| {
+        // Writing to a String can't fail.
+        let _ = write!(out, "{b:02x}");
+        out
+    })
+}

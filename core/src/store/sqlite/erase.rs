@@ -1,0 +1,280 @@
+//! Erasing a person: what waits is cancelled, the feed goes, and the name leaves every stored text.
+
+use super::{
+    accept::encode,
+    audit,
+    collapse::transition,
+    group::Operation,
+    rows::{Cells, blob},
+    tx::Tx,
+};
+use async_trait::async_trait;
+use campanile_model::{
+    DeliveryState, UserKey,
+    api::Acceptance,
+    effects::{FeedChange, FeedChangeKind},
+    feed::Counts,
+    plan::AudienceSpec,
+    ports::{Actor, Erased, StoreResult},
+    state::reason,
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use uuid::Uuid;
+
+pub struct Erase {
+    pub user: UserKey,
+    pub actor: Actor,
+    /// The database's half of the feed epoch.
+    pub epoch: Arc<str>,
+}
+
+#[async_trait]
+impl Operation for Erase {
+    type Output = Option<Erased>;
+    const NAME: &'static str = "erase";
+
+    fn rows(&self) -> usize {
+        500
+    }
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<Option<Erased>> {
+        tx.load_users(std::slice::from_ref(&self.user)).await?;
+        let row = *tx.user(&self.user)?;
+        if !row.known && !row.stored && !self.was_sent_to(tx).await? {
+            return Ok(None);
+        }
+        let mut erased = Erased::default();
+        self.stop_deliveries(tx, &mut erased).await?;
+        self.scrub_notifications(tx).await?;
+        self.leave_audiences(tx).await?;
+        erased.feed_items = self.delete("DELETE FROM feed WHERE app = ? AND user_id = ?", tx).await?;
+        self.delete("DELETE FROM collapses WHERE app = ? AND user_id = ?", tx).await?;
+        self.delete("DELETE FROM ws_tickets WHERE app = ? AND user_id = ?", tx).await?;
+        self.delete("DELETE FROM users WHERE app = ? AND user_id = ?", tx).await?;
+        self.reset_feed(tx)?;
+        let detail =
+            json!({"cancelled": erased.cancelled, "in_flight": erased.in_flight, "feed_items": erased.feed_items});
+        audit::append(tx, &self.actor, "user.erase", self.user.user.as_str(), Some(detail)).await?;
+        Ok(Some(erased))
+    }
+}
+
+impl Erase {
+    async fn delete(&self, sql: &'static str, tx: &mut Tx<'_>) -> StoreResult<u64> {
+        let sql = sqlx::query(sql).bind(self.user.app.as_str()).bind(self.user.user.as_str());
+        tx.exec("erasing a user", sql).await
+    }
+
+    /// A user may be known by a large audience alone.
+    async fn was_sent_to(&self, tx: &mut Tx<'_>) -> StoreResult<bool> {
+        let row = tx
+            .fetch_opt(
+                "looking for a user",
+                sqlx::query(
+                    "SELECT EXISTS (SELECT 1 FROM deliveries WHERE app = ?1 AND user_id = ?2)
+                         OR EXISTS (SELECT 1 FROM audiences a JOIN notifications n ON n.id = a.notification_id
+                                    WHERE a.done_at IS NULL AND n.app = ?1 AND EXISTS (
+                                        SELECT 1 FROM json_each(a.spec, '$.recipients') j
+                                        WHERE j.value ->> 'user_id' = ?2)) AS known",
+                )
+                .bind(self.user.app.as_str())
+                .bind(self.user.user.as_str()),
+            )
+            .await?;
+        row.map_or(Ok(false), |row| Cells::of("deliveries", &row).flag("known"))
+    }
+
+    async fn stop_deliveries(&self, tx: &mut Tx<'_>, erased: &mut Erased) -> StoreResult<()> {
+        let now = tx.now;
+        let rows = tx
+            .fetch(
+                "cancelling an erased user's deliveries",
+                sqlx::query(
+                    "UPDATE deliveries SET
+                        stop = IIF(state = 'sending', 'erased', stop),
+                        reason = IIF(state = 'sending', reason, 'erased'),
+                        settled_at = IIF(state = 'sending', settled_at, ?1),
+                        state = IIF(state = 'sending', state, 'cancelled')
+                     WHERE app = ?2 AND user_id = ?3 AND state IN ('pending', 'retrying', 'sending')
+                     RETURNING id, notification_id, app, user_id, channel, priority, state, attempt",
+                )
+                .bind(now)
+                .bind(self.user.app.as_str())
+                .bind(self.user.user.as_str()),
+            )
+            .await?;
+        for row in &rows {
+            let c = Cells::of("deliveries", row);
+            if c.state("state")? == DeliveryState::Sending {
+                erased.in_flight += 1;
+            } else {
+                erased.cancelled += 1;
+                let t = transition(c, DeliveryState::Cancelled, Some(reason::ERASED.to_owned()))?;
+                tx.effects.transitions.push(t);
+            }
+        }
+        // A dead one must not come back by replay.
+        self.delete("UPDATE deliveries SET stop = 'erased' WHERE app = ? AND user_id = ? AND state = 'dead'", tx)
+            .await?;
+        self.delete("UPDATE deliveries SET recipient = NULL WHERE app = ? AND user_id = ?", tx).await?;
+        self.delete(
+            "UPDATE attempts SET message = NULL WHERE delivery_id IN (
+                SELECT id FROM deliveries WHERE app = ? AND user_id = ?)",
+            tx,
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Stored requests and stored answers of everything that was addressed to the user.
+    async fn scrub_notifications(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
+        let rows = tx
+            .fetch(
+                "reading an erased user's requests",
+                sqlx::query(
+                    "SELECT n.id, n.request, i.key, i.response
+                     FROM notifications n
+                     LEFT JOIN idempotency i ON i.app = n.app AND i.key = n.idempotency_key
+                     WHERE n.id IN (SELECT notification_id FROM deliveries WHERE app = ?1 AND user_id = ?2
+                                    UNION
+                                    SELECT a.notification_id FROM audiences a
+                                    WHERE a.done_at IS NULL AND EXISTS (
+                                        SELECT 1 FROM json_each(a.spec, '$.recipients') j
+                                        WHERE j.value ->> 'user_id' = ?2))
+                       AND n.app = ?1",
+                )
+                .bind(self.user.app.as_str())
+                .bind(self.user.user.as_str()),
+            )
+            .await?;
+        for row in &rows {
+            let c = Cells::of("notifications", row);
+            let mut request: Value = c.json("request")?;
+            take_out(&mut request, self.user.user.as_str());
+            tx.exec(
+                "scrubbing a request",
+                sqlx::query("UPDATE notifications SET request = ? WHERE id = ?")
+                    .bind(request.to_string())
+                    .bind(blob(c.uuid("id")?)),
+            )
+            .await?;
+            let Some(key) = c.get::<Option<String>>("key")? else { continue };
+            let mut response: Acceptance = c.as_table("idempotency").json("response")?;
+            if let Some(deliveries) = &mut response.deliveries {
+                deliveries.retain(|d| d.user_id != self.user.user);
+            }
+            tx.exec(
+                "scrubbing a stored answer",
+                sqlx::query("UPDATE idempotency SET response = ? WHERE app = ? AND key = ?")
+                    .bind(encode(&response)?)
+                    .bind(self.user.app.as_str())
+                    .bind(key),
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Out of unexpanded specs. The lease goes too: a slice that was resolved before is claimed anew.
+    async fn leave_audiences(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
+        let rows = tx
+            .fetch(
+                "reading unexpanded audiences",
+                sqlx::query(
+                    "SELECT a.notification_id, a.spec, a.cursor, a.recipients
+                     FROM audiences a JOIN notifications n ON n.id = a.notification_id
+                     WHERE a.done_at IS NULL AND n.app = ?1 AND EXISTS (
+                        SELECT 1 FROM json_each(a.spec, '$.recipients') j WHERE j.value ->> 'user_id' = ?2)",
+                )
+                .bind(self.user.app.as_str())
+                .bind(self.user.user.as_str()),
+            )
+            .await?;
+        let now = tx.now;
+        for row in &rows {
+            let c = Cells::of("audiences", row);
+            let id: Uuid = c.uuid("notification_id")?;
+            let mut spec: AudienceSpec = c.json("spec")?;
+            let (cursor, mut recipients) = (c.int("cursor")?, c.int("recipients")?);
+            let mut moved = cursor;
+            let mut at = 0;
+            spec.recipients.retain(|r| {
+                let keep = r.user_id != self.user.user;
+                if !keep {
+                    recipients -= 1;
+                    moved -= i64::from(at < cursor);
+                }
+                at += 1;
+                keep
+            });
+            tx.exec(
+                "taking a user out of an audience",
+                sqlx::query(
+                    "UPDATE audiences SET spec = ?1, cursor = ?2, recipients = ?3, lease_owner = NULL,
+                            lease_until = NULL, done_at = IIF(?2 >= ?3, ?4, NULL)
+                     WHERE notification_id = ?5",
+                )
+                .bind(encode(&spec)?)
+                .bind(moved)
+                .bind(recipients)
+                .bind(now)
+                .bind(blob(id)),
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    fn reset_feed(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
+        let epoch = self.epoch.clone();
+        let row = tx.user_mut(&self.user)?;
+        row.min_seq = row.head_seq + 1;
+        row.generation += 1;
+        row.counts = Counts { version: row.counts.version + 1, ..Counts::default() };
+        row.known = false;
+        row.stored = true;
+        row.disabled = false;
+        let state = row.state(&epoch);
+        tx.effects.changes.push(FeedChange {
+            user: self.user.clone(),
+            kind: FeedChangeKind::Erased { epoch: state.epoch, head_seq: state.head_seq },
+            counts: state.counts,
+            // Classic sockets get `unread_count` 0 whatever they had.
+            unread_changed: true,
+        });
+        Ok(())
+    }
+}
+
+/// Takes a user and what was said of them out of a stored request.
+fn take_out(request: &mut Value, user: &str) {
+    let Some(request) = request.as_object_mut() else { return };
+    let is_user = |v: &Value| v.as_str() == Some(user) || v.get("user_id").and_then(Value::as_str) == Some(user);
+    if request.get("user_id").is_some_and(is_user) {
+        request.insert("user_id".to_owned(), Value::Null);
+        for key in ["email", "addresses"] {
+            request.remove(key);
+        }
+    }
+    for key in ["to", "recipients"] {
+        if let Some(Value::Array(to)) = request.get_mut(key) {
+            to.retain(|entry| !is_user(entry));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_leaves_every_form_of_a_request() {
+        let mut one = json!({"user_id": "ada", "email": "a@x", "channels": ["email"]});
+        take_out(&mut one, "ada");
+        assert_eq!(one, json!({"user_id": null, "channels": ["email"]}));
+        let mut many = json!({"to": ["ada", {"user_id": "ada", "email": "a@x"}, "bo"]});
+        take_out(&mut many, "ada");
+        assert_eq!(many, json!({"to": ["bo"]}));
+    }
+}

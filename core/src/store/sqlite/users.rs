@@ -1,0 +1,162 @@
+//! People and their contact points.
+
+use super::{
+    group::Operation,
+    read::Reads,
+    rows::{Cells, json_rows},
+    tx::Tx,
+};
+use crate::store::sqlite::accept::encode;
+use async_trait::async_trait;
+use campanile_model::{
+    AppId, UserId, UserKey,
+    ports::{StoreError, StoreResult},
+    user::{Contact, Resolved, User},
+};
+
+fn contact(c: Cells<'_>) -> StoreResult<Contact> {
+    Ok(Contact {
+        email: c.get("email")?,
+        locale: c.get("locale")?,
+        timezone: c.get("timezone")?,
+        addresses: c.json("addresses")?,
+    })
+}
+
+fn user(c: Cells<'_>) -> StoreResult<User> {
+    let UserKey { app, user } = c.user()?;
+    Ok(User {
+        app,
+        user_id: user,
+        contact: contact(c)?,
+        disabled_at: c.opt_time("disabled_at")?,
+        created_at: c.time("created_at")?,
+        updated_at: c.time("updated_at")?,
+    })
+}
+
+impl Reads {
+    pub async fn resolve(&self, app: &AppId, users: &[UserId]) -> StoreResult<Vec<Resolved>> {
+        let rows = self
+            .fetch(
+                "resolve",
+                sqlx::query(
+                    "SELECT ?1 AS app, j.value AS user_id, u.email, u.locale, u.timezone,
+                            COALESCE(u.addresses, '{}') AS addresses, u.disabled_at IS NOT NULL AS disabled,
+                            COALESCE(s.generation, 0) AS generation
+                     FROM json_each(?2) j
+                     LEFT JOIN users u ON u.app = ?1 AND u.user_id = j.value
+                     LEFT JOIN user_state s ON s.app = ?1 AND s.user_id = j.value
+                     ORDER BY j.key",
+                )
+                .bind(app.as_str())
+                .bind(json_rows(users)?),
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let c = Cells::of("users", row);
+                Ok(Resolved { contact: contact(c)?, disabled: c.flag("disabled")?, generation: c.int("generation")? })
+            })
+            .collect()
+    }
+
+    pub async fn get_user(&self, key: &UserKey) -> StoreResult<Option<User>> {
+        let row = self
+            .fetch_opt(
+                "get_user",
+                sqlx::query("SELECT * FROM users WHERE app = ? AND user_id = ?")
+                    .bind(key.app.as_str())
+                    .bind(key.user.as_str()),
+            )
+            .await?;
+        row.map(|row| user(Cells::of("users", &row))).transpose()
+    }
+
+    pub async fn disabled_among(&self, users: &[UserKey]) -> StoreResult<Vec<UserKey>> {
+        let keys: Vec<(&str, &str)> = users.iter().map(|u| (u.app.as_str(), u.user.as_str())).collect();
+        let rows = self
+            .fetch(
+                "disabled_among",
+                sqlx::query(
+                    "SELECT u.app, u.user_id FROM json_each(?) j
+                     CROSS JOIN users u ON u.app = j.value ->> 0 AND u.user_id = j.value ->> 1
+                     WHERE u.disabled_at IS NOT NULL ORDER BY j.key",
+                )
+                .bind(json_rows(&keys)?),
+            )
+            .await?;
+        rows.iter().map(|row| Cells::of("users", row).user()).collect()
+    }
+}
+
+/// Creates or replaces the contact points.
+pub struct PutUser {
+    pub key: UserKey,
+    pub contact: Contact,
+}
+
+#[async_trait]
+impl Operation for PutUser {
+    type Output = User;
+    const NAME: &'static str = "put_user";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<User> {
+        let now = tx.now;
+        let row = tx
+            .fetch_opt(
+                "storing a user",
+                sqlx::query(
+                    "INSERT INTO users (app, user_id, email, locale, timezone, addresses, created_at, updated_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
+                     ON CONFLICT DO UPDATE SET email = ?3, locale = ?4, timezone = ?5, addresses = ?6, updated_at = ?7
+                     RETURNING *",
+                )
+                .bind(self.key.app.as_str())
+                .bind(self.key.user.as_str())
+                .bind(self.contact.email.as_deref())
+                .bind(self.contact.locale.as_deref())
+                .bind(self.contact.timezone.as_deref())
+                .bind(encode(&self.contact.addresses)?)
+                .bind(now),
+            )
+            .await?;
+        // Accepts of the same commit must know of it.
+        tx.forget_user(&self.key);
+        row.map_or_else(
+            || Err(StoreError::Statement { what: "storing a user", source: "nothing came back".into() }),
+            |row| user(Cells::of("users", &row)),
+        )
+    }
+}
+
+/// False: unknown, or so already.
+pub struct SetDisabled {
+    pub key: UserKey,
+    pub disabled: bool,
+}
+
+#[async_trait]
+impl Operation for SetDisabled {
+    type Output = bool;
+    const NAME: &'static str = "set_disabled";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<bool> {
+        let now = tx.now;
+        let changed = tx
+            .exec(
+                "disabling a user",
+                sqlx::query(
+                    "UPDATE users SET disabled_at = IIF(?1, ?2, NULL), updated_at = ?2
+                     WHERE app = ?3 AND user_id = ?4 AND (disabled_at IS NOT NULL) <> ?1",
+                )
+                .bind(self.disabled)
+                .bind(now)
+                .bind(self.key.app.as_str())
+                .bind(self.key.user.as_str()),
+            )
+            .await?;
+        tx.forget_user(&self.key);
+        Ok(changed > 0)
+    }
+}
