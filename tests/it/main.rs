@@ -6,6 +6,7 @@ mod api;
 mod auth;
 mod channels;
 mod cli;
+mod docs;
 mod drain;
 mod durability;
 mod hostile;
