@@ -2,6 +2,7 @@
 
 mod email;
 mod email_dialogue;
+mod email_host;
 mod email_message;
 mod email_replies;
 mod email_tls;
