@@ -33,10 +33,36 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|e| match e.classify() {
-        serde_json::error::Category::Data => ApiError::invalid(vec![FieldError::new("body", e.to_string())]),
-        _ => ApiError::new(StatusCode::BAD_REQUEST, "malformed_json", format!("the body is not JSON: {e}")),
-    })
+    use axum::{Json, extract::rejection::JsonRejection};
+    match Json::from_bytes(body) {
+        Ok(Json(body)) => Ok(body),
+        Err(JsonRejection::JsonDataError(e)) => Err(ApiError::invalid(vec![located("body", &causes(&e))])),
+        Err(e) => {
+            let detail = format!("the body is not JSON: {}", causes(&e));
+            Err(ApiError::new(StatusCode::BAD_REQUEST, "malformed_json", detail))
+        }
+    }
+}
+
+/// The innermost message: the outer ones only say that something went wrong.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(inner) = last.source() {
+        // Where serde knows the field, its path stands in front of the message; below it the path is lost.
+        if last.to_string().ends_with(&format!(": {inner}")) && !last.to_string().starts_with("Failed") {
+            break;
+        }
+        last = inner;
+    }
+    last.to_string()
+}
+
+/// `scopes[0]: unknown variant …` as field and message; without a path the fault is the whole's.
+fn located(whole: &str, text: &str) -> FieldError {
+    match text.split_once(": ") {
+        Some((path, message)) if !path.contains(' ') => FieldError::new(path, message),
+        _ => FieldError::new(whole, text),
+    }
 }
 
 /// `application/json` or `application/*+json`, whatever its parameters.
@@ -64,7 +90,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let axum::extract::Query(query) = axum::extract::Query::from_request_parts(parts, state)
             .await
-            .map_err(|e| ApiError::invalid(vec![FieldError::new("query", e.body_text())]))?;
+            .map_err(|e| ApiError::invalid(vec![located("query", &causes(&e))]))?;
         Ok(Self(query))
     }
 }
@@ -78,5 +104,63 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for PathId<T> {
         let none = || ApiError::not_found("resource");
         let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| none())?;
         text.parse().map(Self).map_err(|_| none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(rename_all = "snake_case")]
+    enum Word {
+        One,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Asked {
+        words: Option<Vec<Word>>,
+        limit: Option<u32>,
+    }
+
+    async fn body(kind: &str, text: &str) -> Result<Asked, ApiError> {
+        let request = Request::post("/").header("content-type", kind).body(Body::from(text.to_owned())).unwrap();
+        JsonBody::from_request(request, &()).await.map(|JsonBody(b)| b)
+    }
+
+    #[tokio::test]
+    async fn a_fault_is_told_with_its_place() {
+        for (text, status, code, field) in [
+            (r#"{"words":["one","two"]}"#, 422, "invalid", "words[1]"),
+            (r#"{"limit":"x"}"#, 422, "invalid", "limit"),
+            (r#"{"limit":-1}"#, 422, "invalid", "limit"),
+            (r#"{"nope":1}"#, 422, "invalid", "nope"),
+            ("[]", 422, "invalid", "body"),
+            ("{", 400, "malformed_json", ""),
+            ("{} {}", 400, "malformed_json", ""),
+            ("\u{1}", 400, "malformed_json", ""),
+        ] {
+            let e = body("application/json; charset=utf-8", text).await.unwrap_err();
+            let named = e.errors.first().map(|f| f.field.as_str()).unwrap_or_default();
+            assert_eq!((e.status.as_u16(), e.code, named), (status, code, field), "{text}: {e:?}");
+            assert!(e.detail.contains("column") || e.status == 422, "{text}: {}", e.detail);
+        }
+        let none = Asked { words: None, limit: None };
+        assert_eq!(body("text/plain", " ").await.unwrap(), none);
+        assert_eq!(body("application/problem+json", "{}").await.unwrap(), none);
+        assert_eq!(body("text/plain", "{}").await.unwrap_err().status, 415);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_parameter_is_told_by_name() {
+        for (query, field) in [("limit=x", "limit"), ("nope=1", "nope"), ("limit=1&limit=2", "query")] {
+            let request = Request::get(format!("/?{query}")).body(Body::empty()).unwrap();
+            let (mut parts, _) = request.into_parts();
+            let e = Params::<Asked>::from_request_parts(&mut parts, &()).await.map(|p| p.0).unwrap_err();
+            assert_eq!((e.status.as_u16(), e.errors[0].field.as_str()), (422, field), "{e:?}");
+        }
     }
 }

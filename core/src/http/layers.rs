@@ -64,16 +64,11 @@ pub async fn observe(State(s): State<Shell>, request: Request, next: Next) -> Re
     let status = response.status();
     let elapsed = started.elapsed();
     span.in_scope(|| {
-        let duration_ms = elapsed.as_millis() as u64;
+        let (code, duration_ms) = (status.as_u16(), elapsed.as_millis() as u64);
         if status.is_server_error() {
-            tracing::info!(http.status = status.as_u16(), duration_ms, "{method} {shown} answered {}", status.as_u16());
+            tracing::info!(http.status = code, duration_ms, "Answered {code}");
         } else {
-            tracing::debug!(
-                http.status = status.as_u16(),
-                duration_ms,
-                "{method} {shown} answered {}",
-                status.as_u16()
-            );
+            tracing::debug!(http.status = code, duration_ms, "Answered {code}");
         }
     });
     s.metrics.http_requests.get_or_create(&m::RouteLabels::new(method, route, status_class(status))).inc();

@@ -3,12 +3,15 @@
 //! Handlers describe what is theirs; what all have in common (credentials, the shape of refusals) is added here.
 
 use super::{App, api, problem::Problem};
-use axum::{http::header, routing::get};
+use axum::{
+    http::{StatusCode, header},
+    routing::get,
+};
 use bytes::Bytes;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        ContentBuilder, InfoBuilder, OpenApi, Ref, ResponseBuilder,
+        ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, ResponseBuilder,
         path::Operation,
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         tag::TagBuilder,
@@ -73,6 +76,15 @@ fn common(operation: &mut Operation, credential: &str) {
             ContentBuilder::new().schema(Some(Ref::from_schema_name(Problem::name()))).build(),
         )
         .build();
+    for (status, response) in &mut operation.responses.responses {
+        // The document needs one for each; where a handler has nothing to add, the status says it.
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            let status = status.parse::<StatusCode>().ok().and_then(|s| s.canonical_reason());
+            status.unwrap_or("An answer.").clone_into(&mut response.description);
+        }
+    }
     operation.responses.responses.entry("default".to_owned()).or_insert_with(|| problem.into());
     if operation.security.is_none() {
         operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(credential, [])]);
@@ -124,6 +136,9 @@ mod tests {
                 assert!(operation["security"][0][credential].is_array(), "{what}: {}", operation["security"]);
                 assert!(operation["responses"]["default"].is_object(), "{what}");
                 assert!(operation["summary"].is_string(), "{what}: summary");
+                for (status, response) in operation["responses"].as_object().unwrap() {
+                    assert!(response["description"].as_str().is_some_and(|d| !d.is_empty()), "{what}: {status}");
+                }
                 let tag = operation["tags"][0].as_str().unwrap_or_default();
                 assert!(TAGS.iter().any(|(t, _)| *t == tag), "{what}: tag {tag:?}");
                 for part in path.split('/').filter_map(|p| p.strip_prefix('{')?.strip_suffix('}')) {
