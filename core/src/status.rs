@@ -4,7 +4,10 @@
 //! store's sink, is counted, told to `tail` and `--wait`, pushed to sockets and offered to the work queue.
 //! Absent on purpose: SQL (the store's), when to try again (the worker's), what a socket is sent (the connection's).
 
-use crate::observe::{Metrics, metrics as m};
+use crate::{
+    failpoint,
+    observe::{Metrics, metrics as m},
+};
 use async_trait::async_trait;
 use campanile_model::{
     AppId, ChannelName, DeliveryId, DeliveryState, NodeId, NotificationId, UserKey,
@@ -128,7 +131,10 @@ impl Status {
             let (queue, store) = (self.queue.clone(), self.store.clone());
             // Beside the announcer: a broker that hangs must not hold back the next commit's pushes.
             tokio::spawn(async move {
-                if queue.publish(&channel, &ids).await.is_err() {
+                failpoint::reached("queue.before_publish");
+                let published = queue.publish(&channel, &ids).await;
+                failpoint::reached("queue.after_publish");
+                if published.is_err() {
                     // The relay would find them when `relay_at` lapses; this makes it soon.
                     let _ = store.relay_failed(&ids).await;
                 }

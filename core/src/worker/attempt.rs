@@ -198,9 +198,6 @@ fn lost(claimed: &Claimed, started_at: Timestamp, began: Instant, uncertain: boo
 async fn record(ctx: &Context, finish: Finish) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     let mut refused = 0;
-    if matches!(finish.next, NextStep::RetryIn { .. }) {
-        failpoint::reached("retry.before_commit");
-    }
     loop {
         let error = match ctx.status.finish(finish.clone()).await {
             Ok(finished) => return log(&finish, finished.ours, finished.state),

@@ -4,7 +4,7 @@
 //! the queue, and behind it in the table. Absent on purpose: the attempt itself.
 
 use super::{Context, attempt};
-use crate::{channel::Guard, failpoint, observe::metrics as m, queue::backoff::Outage};
+use crate::{channel::Guard, observe::metrics as m, queue::backoff::Outage};
 use campanile_model::{
     DeliveryId,
     ports::{Envelope, QueueError, StoreError, Subscription},
@@ -98,7 +98,6 @@ async fn claim_and_start(
     let mut permits = guard.take(ids.len());
     let asked_at = Instant::now();
     let outcomes = ctx.status.claim(ids, ctx.node, *ctx.config.worker.lease).await?;
-    failpoint::reached("claim.after_commit");
     for outcome in outcomes {
         let ClaimOutcome::Claimed(claimed) = outcome else { continue };
         if claimed.attempt == 1 {
