@@ -185,7 +185,7 @@ class Pane {
     const type = item.notification_type === "general" ? "" : ` · ${item.notification_type}`;
     row.append(element("span", "dot"), element("span", "title", item.title));
     if (item.message) row.append(element("span", "text", item.message));
-    row.append(element("span", "meta", `${clock(item.timestamp)} · ${item.seq}${type}`));
+    row.append(element("span", "meta", `${clock(item.timestamp)} · #${item.seq}${type}`));
     if (item.read_at) {
       row.append(element("span", "vh", "read"));
     } else {

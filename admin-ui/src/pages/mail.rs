@@ -21,6 +21,9 @@ impl Mail {
     fn iso(&self) -> String {
         rfc3339(self.at)
     }
+    fn caught(&self) -> String {
+        self.at.format("%F %T UTC").to_string()
+    }
     fn clock(&self) -> String {
         self.at.format("%H:%M:%S").to_string()
     }
