@@ -216,7 +216,7 @@ fn banner(out: Output, address: SocketAddr, key: &str, temporary: bool, took: Du
     out.line(format!("  Caught mail  {host}/dev/mail"));
     out.line(format!("  Try          {me} send --to ada --title \"Hello\" --wait"));
     out.line(format!("  Or           curl {host}/api/v1/notifications -H 'Authorization: Bearer {key}' \\"));
-    out.line("                 --json '{\"user_id\":\"ada\",\"title\":\"Hello\",\"message\":\"from curl\"}'");
+    out.line("                 -H 'Content-Type: application/json' -d '{\"user_id\":\"ada\",\"title\":\"Hello\"}'");
     out.line("");
 }
 
