@@ -62,6 +62,7 @@ impl Session {
             None
         };
         if let Some(reason) = refused {
+            self.tally.reset += 1;
             self.reset(reason, state, out);
         } else {
             self.tally.resumed += 1;
@@ -72,7 +73,6 @@ impl Session {
 
     /// Tells that what is missing will not be sent one by one.
     pub(super) fn reset(&mut self, reason: &str, state: &FeedState, out: &mut Outbox) {
-        self.tally.reset += 1;
         self.adopt(state);
         self.held.clear();
         let cursor = Some(state.head_seq);
