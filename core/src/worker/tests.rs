@@ -435,6 +435,16 @@ async fn a_lease_that_another_node_let_lapse_is_taken_up() {
 }
 
 #[tokio::test]
+async fn what_died_in_the_queue_is_relayed_at_the_next_start() {
+    let rig = Rig::new([]).await;
+    let id = rig.send().await;
+    assert_eq!(rig.store.relay_due(10, &[]).await.unwrap(), [], "the fast path has it");
+    rig.store.lapse_all_leases().await.unwrap();
+    let rows: Vec<_> = rig.store.relay_due(10, &[]).await.unwrap().into_iter().map(|r| r.delivery_id).collect();
+    assert_eq!(rows, [id]);
+}
+
+#[tokio::test]
 async fn a_drain_waits_for_what_is_under_way() {
     let rig = Rig::new([Answer::Wait]).await.start();
     let id = rig.send().await;

@@ -135,7 +135,8 @@ pub trait WorkStore: Send + Sync + 'static {
     /// Gives own leases back at a drain: `retrying`, due now, no loss counted. `None` ids: all of this node's.
     async fn give_back(&self, node: NodeId, ids: Option<&[DeliveryId]>) -> StoreResult<u64>;
 
-    /// SQLite's start: no other process exists, so every delivery and audience lease counts as lapsed.
+    /// SQLite's start: no other process exists, so every delivery and audience lease counts as lapsed, and what had been
+    /// handed to the queue of the process before is due for the relay again. Returns how many leases.
     async fn lapse_all_leases(&self) -> StoreResult<u64>;
 
     /// Settles unclaimed rows whose time is over (`expires_at`, cancelled notification, `max_age`), and turns feed items

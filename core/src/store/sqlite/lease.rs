@@ -211,7 +211,8 @@ async fn release(
     .await
 }
 
-/// A node on SQLite is alone: whatever is leased at its start belongs to a process that is gone.
+/// A node on SQLite is alone: whatever is leased at its start belongs to a process that is gone, and so does whatever was
+/// handed to the queue, which lived in that process.
 pub struct LapseAll;
 
 #[async_trait]
@@ -237,6 +238,15 @@ impl Operation for LapseAll {
                     .bind(now),
             )
             .await?;
+        tx.exec(
+            "making what was queued due for the relay",
+            sqlx::query(
+                "UPDATE deliveries SET relay_at = ?1, relay_n = 0
+                 WHERE state IN ('pending', 'retrying') AND next_attempt_at <= ?1 AND relay_at > ?1",
+            )
+            .bind(now),
+        )
+        .await?;
         Ok(audiences + deliveries)
     }
 }
