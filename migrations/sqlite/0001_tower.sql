@@ -164,7 +164,7 @@ CREATE TABLE feed (
 ) WITHOUT ROWID;
 CREATE INDEX feed_expiry ON feed (expires_at) WHERE expires_at IS NOT NULL AND expired_at IS NULL;
 CREATE INDEX feed_age ON feed (created_at);
-CREATE INDEX feed_unread ON feed (app, user_id, seq) WHERE read_at IS NULL AND archived_at IS NULL AND expired_at IS NULL;
+CREATE INDEX feed_unread ON feed (app, user_id, seq) WHERE read_at IS NULL AND expired_at IS NULL;
 
 -- The newest notification per collapse key, settled or not.
 CREATE TABLE collapses (

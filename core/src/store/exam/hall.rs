@@ -7,8 +7,8 @@ pub(crate) use campanile_model::{
     AppId, ChannelName, Content, DeliveryId, DeliveryState, NodeId, Notification, NotificationId, Priority, Timestamp,
     UserId, UserKey,
     api::{AcceptedDelivery, ShownState},
-    effects::{Effects, FeedChange, FeedChangeKind, Marked, Push, Transition},
-    feed::{Counts, FeedFilter, FeedState, MarkAs, MarkSelection},
+    effects::{Effects, FeedChangeKind, Marked},
+    feed::{Counts, FeedFilter, MarkAs, MarkSelection},
     plan::{AcceptItem, AudiencePlan, AudienceSpec, DeliveryPlan, Idempotency, RecipientPlan, RecipientSpec, Source},
     ports::{AcceptError, Actor, EffectSink, Retention, Store, StoreError},
     user::Contact,
@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const LEASE: Duration = Duration::from_mins(1);
 pub(crate) const DAY: Duration = Duration::from_hours(24);
 pub(crate) const MAX_AGE: Duration = Duration::from_hours(72);
 
@@ -100,6 +100,12 @@ impl Exam {
     pub async fn row(&self, id: DeliveryId, notification: NotificationId) -> campanile_model::ports::DeliveryRow {
         let detail = self.notification(&AppId::default(), notification, None).await.unwrap().unwrap();
         detail.deliveries.into_iter().find(|d| d.id == id).unwrap()
+    }
+
+    /// The state of a notification's only delivery.
+    pub async fn state_of_in_app(&self, notification: NotificationId) -> DeliveryState {
+        let detail = self.notification(&AppId::default(), notification, None).await.unwrap().unwrap();
+        detail.deliveries[0].state
     }
 
     pub async fn claim_one(&self, id: DeliveryId) -> Claimed {

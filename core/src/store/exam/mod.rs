@@ -6,7 +6,7 @@
 mod accepting;
 mod audiences;
 mod collapsing;
-mod engines;
+pub(crate) mod engines;
 mod erasing;
 mod feeds;
 mod hall;

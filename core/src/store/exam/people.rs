@@ -1,1 +1,103 @@
-//! people.
+//! Users, suppressions, keys, tickets.
+
+use super::*;
+use campanile_model::{
+    KeyId,
+    ports::{ApiKey, Scope, Ticket},
+};
+use std::{collections::BTreeMap, time::Duration};
+
+mod tests {
+    crate::store::exam::exam!(
+        contact_points_are_replaced,
+        users_resolve_in_the_order_asked,
+        unsubscribing_is_idempotent_and_listed,
+        keys_are_kept_found_and_revoked,
+        a_ticket_is_used_once,
+    );
+}
+
+async fn contact_points_are_replaced(exam: Exam) {
+    let addresses = BTreeMap::from([(ChannelName::from("sms"), "+49".to_owned())]);
+    let full = Contact { email: Some("a@x".to_owned()), locale: None, timezone: Some("UTC".to_owned()), addresses };
+    let made = exam.put_user(&user("ada"), full.clone()).await.unwrap();
+    assert_eq!(made.contact, full);
+    exam.pass(Duration::from_secs(5));
+    let replaced = exam.put_user(&user("ada"), Contact::default()).await.unwrap();
+    assert_eq!(replaced.contact, Contact::default());
+    assert!(replaced.updated_at > replaced.created_at);
+    assert_eq!(replaced.created_at, made.created_at);
+    assert!(!exam.set_disabled(&user("nobody"), true).await.unwrap());
+}
+
+async fn users_resolve_in_the_order_asked(exam: Exam) {
+    exam.put_user(&user("bo"), Contact { email: Some("b@x".to_owned()), ..Contact::default() }).await.unwrap();
+    exam.set_disabled(&user("bo"), true).await.unwrap();
+    let users: Vec<UserId> = ["ada", "bo", "cy", "bo"].map(UserId::from).to_vec();
+    let resolved = exam.resolve(&AppId::default(), &users).await.unwrap();
+    assert_eq!(resolved.iter().map(|r| r.disabled).collect::<Vec<_>>(), [false, true, false, true]);
+    assert_eq!(resolved[1].contact.email.as_deref(), Some("b@x"));
+    assert_eq!(resolved[0].contact, Contact::default());
+}
+
+async fn unsubscribing_is_idempotent_and_listed(exam: Exam) {
+    let sent = exam.send(mail("ada").of_type("news")).await;
+    let target = exam.unsubscribe_target(sent.deliveries[0].delivery_id).await.unwrap().unwrap();
+    assert_eq!(target, (user("ada"), ChannelName::email(), "news".to_owned()));
+    assert!(exam.unsubscribe_target(DeliveryId::new()).await.unwrap().is_none());
+    for _ in 0..2 {
+        exam.unsubscribe(&target.0, &target.1, &target.2).await.unwrap();
+    }
+    exam.add_suppression(&AppId::default(), &ChannelName::email(), "x@y", "complaint", &actor()).await.unwrap();
+    let first = exam.suppressions(&AppId::default(), None, 1).await.unwrap();
+    let rest = exam.suppressions(&AppId::default(), Some(first[0].id.clone()), 10).await.unwrap();
+    assert_eq!((first.len(), rest.len()), (1, 1));
+    let both = [first, rest].concat();
+    assert!(
+        both.iter().any(|s| s.user_id == Some(UserId::from("ada")) && s.notification_type.as_deref() == Some("news"))
+    );
+    assert!(both.iter().any(|s| s.address.as_deref() == Some("x@y")));
+}
+
+async fn keys_are_kept_found_and_revoked(exam: Exam) {
+    let now = exam.now().await.unwrap();
+    let key = ApiKey {
+        id: KeyId::new(),
+        app: AppId::from("shop"),
+        name: "checkout".to_owned(),
+        secret_hash: [7; 32],
+        scopes: vec![Scope::Send, Scope::Read],
+        created_at: now,
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+    };
+    exam.create_key(key.clone(), &actor()).await.unwrap();
+    exam.touch_keys(&[(key.id, now)]).await.unwrap();
+    exam.touch_keys(&[(key.id, now - Duration::from_mins(1))]).await.unwrap();
+    let found = exam.find_key(key.id).await.unwrap().unwrap();
+    assert_eq!((found.secret_hash, found.scopes.clone(), found.last_used_at), ([7; 32], key.scopes.clone(), Some(now)));
+    assert_eq!(exam.list_keys(&key.app).await.unwrap().len(), 1);
+    assert!(exam.list_keys(&AppId::default()).await.unwrap().is_empty());
+    assert!(!exam.revoke_key(&AppId::default(), key.id, &actor()).await.unwrap(), "another app's key");
+    assert!(exam.revoke_key(&key.app, key.id, &actor()).await.unwrap());
+    assert!(!exam.revoke_key(&key.app, key.id, &actor()).await.unwrap());
+    assert!(exam.find_key(key.id).await.unwrap().unwrap().revoked_at.is_some());
+    assert!(exam.find_key(KeyId::new()).await.unwrap().is_none());
+}
+
+async fn a_ticket_is_used_once(exam: Exam) {
+    let ends = exam.now().await.unwrap();
+    let ticket = Ticket { user: user("ada"), origin: Some("https://x".to_owned()), token_expires_at: ends };
+    let ttl = Duration::from_secs(30);
+    for hash in [[1; 32], [2; 32], [3; 32]] {
+        exam.put_ticket(hash, ticket.clone(), ttl).await.unwrap();
+    }
+    let taken = exam.take_ticket([1; 32]).await.unwrap().unwrap();
+    assert_eq!((taken.user, taken.origin, taken.token_expires_at), (user("ada"), ticket.origin.clone(), ends));
+    assert!(exam.take_ticket([1; 32]).await.unwrap().is_none());
+    exam.pass(Duration::from_secs(31));
+    assert!(exam.take_ticket([2; 32]).await.unwrap().is_none(), "late");
+    exam.sweep(10, MAX_AGE).await.unwrap();
+    assert!(exam.take_ticket([3; 32]).await.unwrap().is_none());
+}

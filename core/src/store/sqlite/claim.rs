@@ -14,7 +14,7 @@ use campanile_model::{
     work::{ClaimOutcome, Claimed},
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
@@ -96,13 +96,9 @@ async fn candidates(tx: &mut Tx<'_>, jobs: &[ClaimJob]) -> StoreResult<HashMap<D
             continue;
         }
         let notification_id = c.notification_id("notification_id")?;
-        let notification = match notifications.get(&notification_id) {
-            Some(n) => n.clone(),
-            None => {
-                let n = c.notification("notification_id")?;
-                notifications.insert(notification_id, n.clone());
-                n
-            }
+        let notification = match notifications.entry(notification_id) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => new.insert(c.notification("notification_id")?).clone(),
         };
         let user = c.user()?;
         let recipient: Option<String> = c.get("recipient")?;

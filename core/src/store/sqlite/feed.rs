@@ -26,11 +26,13 @@ macro_rules! live {
 }
 
 macro_rules! page {
-    ($filter:literal) => {
+    ($feed:literal, $filter:literal) => {
         concat!(
             "SELECT f.app, f.user_id, f.seq, f.notification_id, f.read_at, f.seen_at, f.archived_at, n.title, n.message,
                     n.notification_type, n.data, n.created_at
-             FROM feed f JOIN notifications n ON n.id = f.notification_id
+             FROM ",
+            $feed,
+            " JOIN notifications n ON n.id = f.notification_id
              WHERE f.app = ?2 AND f.user_id = ?3 AND f.seq < ?4 AND f.expired_at IS NULL
                AND (f.expires_at IS NULL OR f.expires_at > ",
             now!(),
@@ -65,10 +67,10 @@ impl Reads {
         filter: FeedFilter,
     ) -> StoreResult<FeedPage> {
         let sql = match filter {
-            FeedFilter::All => page!("f.archived_at IS NULL"),
-            FeedFilter::Unread => page!("f.read_at IS NULL AND f.archived_at IS NULL"),
-            FeedFilter::Read => page!("f.read_at IS NOT NULL AND f.archived_at IS NULL"),
-            FeedFilter::Archived => page!("f.archived_at IS NOT NULL"),
+            FeedFilter::All => page!("feed f", "f.archived_at IS NULL"),
+            FeedFilter::Unread => page!("feed f INDEXED BY feed_unread", "f.read_at IS NULL AND f.archived_at IS NULL"),
+            FeedFilter::Read => page!("feed f", "f.read_at IS NOT NULL AND f.archived_at IS NULL"),
+            FeedFilter::Archived => page!("feed f", "f.archived_at IS NOT NULL"),
         };
         let mut snapshot = self.snapshot("feed_page").await?;
         let mut rows = snapshot

@@ -189,7 +189,7 @@ impl Group {
     }
 
     pub fn answer(self) {
-        self.others.into_iter().for_each(|o| o.answer());
+        self.others.into_iter().for_each(AnyOperation::answer);
         self.finishes.into_iter().for_each(Job::answer);
         self.claims.into_iter().for_each(Job::answer);
         self.marks.into_iter().for_each(Job::answer);

@@ -15,7 +15,7 @@ use campanile_model::{
     state::reason,
 };
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     sync::Arc,
 };
 
@@ -133,13 +133,9 @@ async fn due(tx: &mut Tx<'_>, ids: &[DeliveryId]) -> StoreResult<Vec<Due>> {
             continue;
         }
         let notification_id = c.notification_id("notification_id")?;
-        let notification = match notifications.get(&notification_id) {
-            Some(n) => n.clone(),
-            None => {
-                let n = c.notification("notification_id")?;
-                notifications.insert(notification_id, n.clone());
-                n
-            }
+        let notification = match notifications.entry(notification_id) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => new.insert(c.notification("notification_id")?).clone(),
         };
         out.push(Due {
             id,

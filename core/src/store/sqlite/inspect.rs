@@ -5,7 +5,7 @@ use super::{
     rows::{Cells, blob, json_ids, notification_columns},
 };
 use campanile_model::{
-    AppId, DeliveryId, DeliveryState, NotificationId, UserId,
+    AppId, ChannelName, DeliveryId, DeliveryState, NotificationId, UserId,
     api::ShownState,
     ports::{
         AttemptRow, DeadFilter, DeliveryRow, NotificationDetail, NotificationFilter, NotificationRow, QueueStats,
@@ -101,7 +101,7 @@ impl Reads {
                 .bind(filter.until.map(|t| t.timestamp_millis()))
                 .bind(filter.idempotency_key.as_deref())
                 .bind(filter.user.as_ref().map(UserId::as_str))
-                .bind(filter.channel.as_ref().map(|c| c.as_str()))
+                .bind(filter.channel.as_ref().map(ChannelName::as_str))
                 .bind(filter.state.map(DeliveryState::as_str))
                 .bind(filter.limit),
             )
@@ -162,7 +162,7 @@ impl Reads {
                 .bind(self.offset())
                 .bind(filter.app.as_str())
                 .bind(filter.before.map(|id| blob(id.0)))
-                .bind(filter.channel.as_ref().map(|c| c.as_str()))
+                .bind(filter.channel.as_ref().map(ChannelName::as_str))
                 .bind(filter.reason.as_deref())
                 .bind(filter.user.as_ref().map(UserId::as_str))
                 .bind(filter.limit),

@@ -33,6 +33,8 @@ mod retain;
 mod rows;
 mod suppress;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod tx;
 mod users;
 mod writer;

@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 pub const GROUP_ROWS: usize = 2_000;
 
 pub enum Message {
-    Work(Work),
+    Work(Box<Work>),
     /// Finishes what came before it, checkpoints, closes.
     Close(oneshot::Sender<()>),
 }
@@ -57,7 +57,7 @@ enum Failed {
 
 impl Writer {
     pub async fn run(mut self) {
-        let mut carried: Option<Work> = None;
+        let mut carried: Option<Box<Work>> = None;
         loop {
             let first = match carried.take() {
                 Some(work) => Message::Work(work),
@@ -76,12 +76,12 @@ impl Writer {
             };
             let mut closing = None;
             let mut rows = work.rows();
-            let mut group = Group::of(work);
+            let mut group = Group::of(*work);
             while rows < GROUP_ROWS && closing.is_none() {
                 match self.inbox.try_recv() {
                     Ok(Message::Work(work)) if rows + work.rows() <= GROUP_ROWS => {
                         rows += work.rows();
-                        group.add(work);
+                        group.add(*work);
                     }
                     Ok(Message::Work(work)) => {
                         carried = Some(work);
@@ -143,18 +143,14 @@ impl Writer {
             AssertUnwindSafe(transact(&mut conn, group, &self.metrics, self.clock_offset.load(Ordering::Relaxed)))
                 .catch_unwind()
                 .await;
-        match outcome {
-            Ok(outcome) => {
-                self.conn = Some(conn);
-                outcome
-            }
-            Err(_) => {
-                self.metrics.panics.get_or_create(&m::ByReason::new("store_writer")).inc();
-                // The connection was dropped in the middle of something; a new one knows nothing of it.
-                drop(conn);
-                Err(Failed::Item(StoreError::Statement { what: "a write", source: "it panicked".into() }))
-            }
+        if let Ok(outcome) = outcome {
+            self.conn = Some(conn);
+            return outcome;
         }
+        // The connection was left in the middle of something; a new one knows nothing of it.
+        drop(conn);
+        self.metrics.panics.get_or_create(&m::ByReason::new("store_writer")).inc();
+        Err(Failed::Item(StoreError::Statement { what: "a write", source: "it panicked".into() }))
     }
 }
 
@@ -194,7 +190,7 @@ pub struct Writes(pub mpsc::Sender<Message>);
 impl Writes {
     /// Refuses when the queue is full: for callers that can say 503.
     pub fn offer(&self, work: Work) -> StoreResult<()> {
-        self.0.try_send(Message::Work(work)).map_err(|e| match e {
+        self.0.try_send(Message::Work(Box::new(work))).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => closed(),
         })
@@ -202,7 +198,7 @@ impl Writes {
 
     /// Waits for room: for work whose outcome would be lost otherwise (finish, renewals, drains).
     pub async fn push(&self, work: Work) -> StoreResult<()> {
-        self.0.send(Message::Work(work)).await.map_err(|_| closed())
+        self.0.send(Message::Work(Box::new(work))).await.map_err(|_| closed())
     }
 
     pub fn waiting(&self) -> usize {
