@@ -7,7 +7,14 @@ use super::{
     output::{Output, Tone},
     settings,
 };
-use crate::{config::Config, observe::Metrics, store};
+use crate::{
+    config::Config,
+    observe::Metrics,
+    store::{
+        self,
+        sqlite::open::{MIGRATIONS, database_path},
+    },
+};
 use async_trait::async_trait;
 use campanile_model::{
     effects::Effects,
@@ -16,7 +23,6 @@ use campanile_model::{
 use serde::Serialize;
 use sqlx::{
     Connection, Row, SqliteConnection,
-    migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteRow},
 };
 use std::{
@@ -24,8 +30,6 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/sqlite");
 
 #[derive(clap::Subcommand, Clone, Copy, Debug)]
 pub enum Command {
@@ -70,10 +74,8 @@ pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
 
 /// The file of the configured database.
 pub fn file(config: &Config) -> PathBuf {
-    match config.database.url.as_deref().and_then(|u| u.strip_prefix("sqlite://")) {
-        Some(path) => PathBuf::from(path),
-        None => config.server.data_dir.join("campanile.db"),
-    }
+    let named = config.database.url.as_deref().and_then(|url| database_path(url).ok());
+    named.unwrap_or_else(|| config.server.data_dir.join("campanile.db"))
 }
 
 /// Opens for reading only; a file that is not there holds no migration.

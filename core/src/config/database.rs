@@ -2,6 +2,7 @@
 
 use super::check::Check;
 use super::duration::Dur;
+use crate::store::sqlite::open::database_path;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -29,7 +30,9 @@ impl Database {
         if let Some(url) = &self.url {
             let postgres = ["postgres:", "postgresql:"].iter().any(|p| url.starts_with(p));
             c.not_available(postgres, "url", "PostgreSQL");
-            c.require(postgres || url.starts_with("sqlite:"), "url", "must be sqlite:///path/to/file.db");
+            if !postgres && let Err(e) = database_path(url) {
+                c.complain("url", e);
+            }
         }
         c.positive([
             ("readers", self.readers.into()),

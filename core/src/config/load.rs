@@ -123,9 +123,11 @@ impl Layers {
             .map(|name| format!("{section}.{name}"));
         let moved = self.keys.iter().find(|k| k.name == name).map(Key::path);
         let near = here.or(moved).or_else(|| nearest(path, paths.iter().map(String::as_str)).map(str::to_owned));
-        match near {
-            Some(near) => format!("unknown key in {source}; did you mean {near}?"),
-            None => format!("unknown key in {source}; `campanile config check` lists all keys"),
+        let section = (!known_section).then(|| nearest(section, self.keys.iter().map(|k| k.section))).flatten();
+        match (near, section) {
+            (Some(near), _) => format!("unknown key in {source}; did you mean {near}?"),
+            (None, Some(section)) => format!("unknown key in {source}; did you mean the section [{section}]?"),
+            (None, None) => format!("unknown key in {source}; `campanile config check` lists all keys"),
         }
     }
 

@@ -165,6 +165,13 @@ fn a_key_in_the_wrong_section_is_found() {
 }
 
 #[test]
+fn a_section_with_a_slip_is_found() {
+    let f = file("[retrry]\nx = 1\n");
+    let e = load(Some(f.path()), [], &[]).unwrap_err();
+    assert!(e.to_string().contains("did you mean the section [retry]?"), "{e}");
+}
+
+#[test]
 fn secrets_come_from_files_once_and_never_print() {
     let secret = file("  0123456789012345678901234567890123456789\n");
     let path = secret.path().to_str().unwrap();

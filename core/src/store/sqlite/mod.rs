@@ -21,7 +21,7 @@ mod in_app;
 mod inspect;
 mod lease;
 mod mark;
-mod open;
+pub mod open;
 mod operate;
 mod place;
 mod poison;
