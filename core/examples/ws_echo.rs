@@ -33,7 +33,7 @@ async fn upgrade(request: Request) -> Response {
         Ok((accept, on_upgrade)) => {
             tokio::spawn(async move {
                 if let Ok(upgraded) = on_upgrade.await {
-                    echo(Transport::Socket(Box::new(Socket::server(upgraded, max).await))).await;
+                    echo(Transport::Socket(Socket::server(upgraded, max).await)).await;
                 }
             });
             ws::switching(&accept, false)

@@ -58,7 +58,7 @@ struct Loop<'a> {
 pub async fn run(
     mut transport: Transport,
     reg: Registration,
-    mut session: Session,
+    mut session: Box<Session>,
     resume: Option<Cursor>,
     backend: &dyn Backend,
 ) {

@@ -8,7 +8,7 @@ use super::close::{self, Close};
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
-use std::time::Duration;
+use std::{future::poll_fn, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::mpsc,
@@ -81,7 +81,7 @@ impl Transport {
     pub async fn receive(&mut self) -> Incoming {
         match self {
             Self::Socket(s) => s.receive().await,
-            Self::Stream(s) => s.gone().await,
+            Self::Stream(s) => Box::pin(s.gone()).await,
         }
     }
 
@@ -112,8 +112,9 @@ impl Transport {
     /// Returns when the peer's side of the wire has taken everything.
     pub async fn flush(&mut self) -> Result<(), Lost> {
         match self {
-            Self::Socket(s) => s.flush().await,
-            Self::Stream(s) => s.flush().await,
+            Self::Socket(s) => poll_fn(|cx| s.ws.poll_flush_unpin(cx)).await.map_err(|_| Lost),
+            // Boxed, so that the many sockets don't carry the few streams' larger future.
+            Self::Stream(s) => Box::pin(s.flush()).await,
         }
     }
 
@@ -170,10 +171,10 @@ pub fn limits(max_message: usize) -> WebSocketConfig {
 }
 
 impl Socket {
-    pub async fn server(upgraded: hyper::upgrade::Upgraded, max_message: usize) -> Self {
+    pub async fn server(upgraded: hyper::upgrade::Upgraded, max_message: usize) -> Box<Self> {
         let ws =
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits(max_message))).await;
-        Self { ws, broken: false }
+        Box::new(Self { ws, broken: false })
     }
 
     async fn receive(&mut self) -> Incoming {
@@ -203,10 +204,6 @@ impl Socket {
 
     fn feed(&mut self, message: Message) -> Result<(), Lost> {
         self.ws.start_send_unpin(message).map_err(|_| Lost)
-    }
-
-    async fn flush(&mut self) -> Result<(), Lost> {
-        self.ws.flush().await.map_err(|_| Lost)
     }
 
     async fn close(mut self, close: Close) {

@@ -7,12 +7,14 @@ use super::{
     App,
     handshake::{Query, admit},
     problem::ApiResult,
-    ws::connect,
+    ws::introduce,
 };
 use crate::{
     connection::{
         TransportKind,
+        backend::Live,
         protocol::Protocol,
+        run::run,
         session::Cursor,
         transport::{EventStream, Transport},
     },
@@ -39,7 +41,10 @@ async fn stream(State(s): State<Arc<Services>>, request: Request) -> ApiResult<R
     let last = parts.headers.get("last-event-id").and_then(|v| v.to_str().ok()).and_then(cursor);
     let resume = last.or(query.cursor);
     let (events, mut chunks) = EventStream::new();
-    s.tasks.spawn(connect(s.clone(), Transport::Stream(events), admitted, resume));
+    let transport = Transport::Stream(events);
+    let (reg, session) = introduce(&s, admitted, &transport);
+    let live = Live(s.clone());
+    s.tasks.spawn(async move { run(transport, reg, session, resume, &live).await });
     let body = futures_util::stream::poll_fn(move |cx| chunks.poll_recv(cx).map(|c| c.map(Ok::<_, Infallible>)));
     let mut response = Response::new(Body::from_stream(body));
     let headers = response.headers_mut();
