@@ -38,6 +38,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const REFUSALS: usize = 64;
 /// More open files than this are never asked for: a hard limit may be "unlimited".
 const FILES_MAX: u64 = 1 << 20;
+/// Files that are never given to connections, even under a small limit.
+const FILES_KEPT: u64 = 128;
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
     Content-Type: application/problem+json\r\nContent-Length: 154\r\n\r\n\
     {\"type\":\"urn:campanile:problem:full\",\"title\":\"Service Unavailable\",\"status\":503,\
@@ -165,10 +167,11 @@ pub fn raise_file_limit() {
     }
 }
 
-/// The file limit less a fifth, which stays for the database, mail and refusals.
+/// The file limit less a fifth, and no less than `FILES_KEPT`: the database, mail and refusals need theirs.
 fn default_cap() -> usize {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(FILES_MAX);
-    usize::try_from(files - files / 5).unwrap_or(usize::MAX)
+    let kept = (files / 5).max(FILES_KEPT);
+    usize::try_from(files.saturating_sub(kept).max(1)).unwrap_or(usize::MAX)
 }
 
 /// The socket with its place under the cap (kept through an upgrade) and a clock on writes that do not move.
