@@ -86,15 +86,14 @@ fn settings_named_in_the_documents_exist() {
     }
 }
 
-#[tokio::test]
-async fn metrics_named_in_the_documents_exist() {
-    let host = TestHost::shared().await;
-    let page = host.api().get("/metrics").await.text;
+#[test]
+fn metrics_named_in_the_documents_exist() {
+    // The source, not a page: a counter that has not counted yet is not on the page.
+    let page = std::fs::read_to_string(root().join("core/src/observe/metrics.rs")).unwrap();
     for (name, text) in documents() {
         for word in text.split('`').filter(|w| w.starts_with("campanile_") && !w.contains(' ')) {
-            // Counters that have not counted yet still name their family.
             let family = word.trim_end_matches("_total");
-            assert!(page.contains(family), "{name} names the metric {word}, which does not exist");
+            assert!(page.contains(&format!("\"{family}\"")), "{name} names the metric {word}, which does not exist");
         }
     }
 }

@@ -20,7 +20,6 @@ async fn own_and_listed_origins_pass_and_tricks_do_not() {
         "http://app.example.org".into(),
         "https://app.example.org:8443".into(),
         format!("http://127.0.0.1:{}", own.port().wrapping_add(1)),
-        format!("https://{own}"),
         "file://".into(),
         "garbage".into(),
     ] {
