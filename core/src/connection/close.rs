@@ -37,7 +37,7 @@ pub const FAULT: Close = row(1011, "fault", true);
 pub const RESTART: Close = row(1012, "restart", true);
 /// The database can't be used now.
 pub const OVERLOAD: Close = row(1013, "unavailable", true);
-/// The same for every fault of a token, and for one of somebody else.
+/// The same for every fault of a token.
 pub const INVALID_TOKEN: Close = row(4401, "invalid_token", false);
 /// Only for a token that was right once. Fetch a new one.
 pub const TOKEN_EXPIRED: Close = row(4401, "token_expired", true);
@@ -45,6 +45,8 @@ pub const TOKEN_EXPIRED: Close = row(4401, "token_expired", true);
 pub const REVOKED: Close = row(4401, "revoked", true);
 /// The user is disabled.
 pub const NOT_ALLOWED: Close = row(4403, "not_allowed", false);
+/// `auth` brought a token of somebody else.
+pub const WRONG_USER: Close = row(4403, "wrong_user", false);
 /// No pong in time.
 pub const NO_PONG: Close = row(4408, "pong", true);
 /// The reader takes too long to read; resume by cursor.
@@ -55,7 +57,7 @@ pub const REPLACED: Close = row(4409, "replaced", false);
 pub const RATE_LIMITED: Close = row(4429, "rate_limited", true);
 
 /// All of them, for documents and tests.
-pub const TABLE: [Close; 17] = [
+pub const TABLE: [Close; 18] = [
     NORMAL,
     PROTOCOL,
     BINARY,
@@ -69,6 +71,7 @@ pub const TABLE: [Close; 17] = [
     TOKEN_EXPIRED,
     REVOKED,
     NOT_ALLOWED,
+    WRONG_USER,
     NO_PONG,
     SLOW,
     REPLACED,

@@ -296,9 +296,7 @@ impl Session {
 
     async fn auth(&mut self, token: &str, b: &dyn Backend, out: &mut Outbox) -> Flow {
         match b.verify(token).await {
-            Ok(t) if t.user != self.user || self.issuer.refuses(t.issuer.as_deref()) => {
-                Flow::Close(close::INVALID_TOKEN)
-            }
+            Ok(t) if t.user != self.user || self.issuer.refuses(t.issuer.as_deref()) => Flow::Close(close::WRONG_USER),
             Ok(t) => {
                 self.expires_at = t.expires_at;
                 self.issuer = Issuer::Known(t.issuer);

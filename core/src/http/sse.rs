@@ -42,7 +42,7 @@ async fn stream(State(s): State<Arc<Services>>, request: Request) -> ApiResult<R
     let resume = last.or(query.cursor);
     let (events, mut chunks) = EventStream::new();
     let transport = Transport::Stream(events);
-    let (reg, session) = introduce(&s, admitted, &transport);
+    let (reg, session) = introduce(&s, admitted, true);
     let live = Live(s.clone());
     s.tasks.spawn(async move { run(transport, reg, session, resume, &live).await });
     let body = futures_util::stream::poll_fn(move |cx| chunks.poll_recv(cx).map(|c| c.map(Ok::<_, Infallible>)));

@@ -48,7 +48,10 @@ async fn upgrade(State(s): State<Arc<Services>>, request: Request) -> Response {
     match admit(&s, &parts, &query, TransportKind::WebSocket, protocol).await {
         Ok(admitted) => {
             let resume = query.cursor.filter(|_| protocol == Protocol::V1);
-            s.tasks.spawn(serve(s.clone(), on_upgrade, Box::new(admitted), resume));
+            // Here, not after the upgrade: who asked first is older, and no push can fall between this and the read of
+            // the feed.
+            let (reg, session) = introduce(&s, admitted, false);
+            s.tasks.spawn(serve(s.clone(), on_upgrade, reg, session, resume));
             switching(&accept, named)
         }
         Err(refused) => match refused.close().filter(|_| protocol == Protocol::V1) {
@@ -68,26 +71,27 @@ fn refusal(refused: Refusal) -> Response {
     ApiError::from(refused).into_response()
 }
 
-async fn serve(s: Arc<Services>, on_upgrade: OnUpgrade, admitted: Box<Admitted>, resume: Option<Cursor>) {
-    // The client went away between its request and our answer.
-    let Ok(upgraded) = on_upgrade.await else { return };
+async fn serve(
+    s: Arc<Services>,
+    on_upgrade: OnUpgrade,
+    reg: Registration,
+    session: Box<Session>,
+    resume: Option<Cursor>,
+) {
+    let Ok(upgraded) = on_upgrade.await else {
+        // The client went away between its request and our answer.
+        return reg.leave("lost");
+    };
     let transport = Transport::Socket(Box::pin(Socket::server(upgraded, s.hub.limits().max_message)).await);
-    let (reg, session) = introduce(&s, *admitted, &transport);
     run(transport, reg, session, resume, &Live(s)).await;
 }
 
-/// Registers before anything is read, so that no push can fall between the read of the feed and the live ones.
-pub fn introduce(s: &Services, admitted: Admitted, transport: &Transport) -> (Registration, Box<Session>) {
+/// Makes a connection known to the hub, and its session.
+pub fn introduce(s: &Services, admitted: Admitted, stream: bool) -> (Registration, Box<Session>) {
     let reg = s.hub.register(admitted.visitor, s.clock.now());
     let conn = reg.conn();
-    let session = Session::new(
-        conn.id,
-        conn.user.clone(),
-        conn.protocol,
-        transport.is_stream(),
-        s.hub.limits().rules,
-        admitted.credential,
-    );
+    let session =
+        Session::new(conn.id, conn.user.clone(), conn.protocol, stream, s.hub.limits().rules, admitted.credential);
     (reg, Box::new(session))
 }
 
@@ -156,14 +160,14 @@ pub fn switching(accept: &str, named: bool) -> Response {
 mod tests {
     use super::*;
 
-    fn size<T>(_: impl FnOnce(Arc<Services>, OnUpgrade, Box<Admitted>) -> T) -> usize {
+    fn size<T>(_: impl FnOnce(Arc<Services>, OnUpgrade, Registration, Box<Session>) -> T) -> usize {
         size_of::<T>()
     }
 
     /// Ten thousand idle sockets are ten thousand of these.
     #[test]
     fn the_task_of_a_socket_is_small() {
-        let bytes = size(|s, upgrade, admitted| serve(s, upgrade, admitted, None));
+        let bytes = size(|s, upgrade, reg, session| serve(s, upgrade, reg, session, None));
         assert!(bytes <= 1536, "{bytes} bytes");
     }
 }

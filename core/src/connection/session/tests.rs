@@ -574,8 +574,8 @@ async fn a_token_is_renewed_only_by_its_own_user_and_issuer() {
     assert!(frames.is_empty() && flow == Flow::Go);
     assert_eq!(until, chrono::DateTime::UNIX_EPOCH + chrono::Duration::hours(2));
     for (token, close) in [
-        ("other", close::INVALID_TOKEN),
-        ("issuer", close::INVALID_TOKEN),
+        ("other", close::WRONG_USER),
+        ("issuer", close::WRONG_USER),
         ("nonsense", close::INVALID_TOKEN),
         ("expired", close::TOKEN_EXPIRED),
     ] {
