@@ -70,7 +70,7 @@ async fn a_token_that_ends_on_a_live_socket_closes_it_unless_it_is_renewed() {
     }
     renewed.send(&json!({"type": "auth", "token": token::user(&user)})).await;
     swapped.send(&json!({"type": "auth", "token": token::user("someone-else")})).await;
-    assert_eq!(swapped.closed().await.code, 4401, "a token of somebody else");
+    assert_eq!(swapped.closed().await.code, 4403, "a token of somebody else");
     let closed = left.closed().await;
     assert_eq!((closed.code, &closed.json()["code"]), (4401, &json!("token_expired")), "{closed:?}");
     // A classic client comes back on 4401 and is then refused before the upgrade, which ends its tries.
