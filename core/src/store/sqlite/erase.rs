@@ -119,6 +119,12 @@ impl Erase {
             .await?;
         self.delete("UPDATE deliveries SET recipient = NULL WHERE app = ? AND user_id = ?", tx).await?;
         self.delete(
+            "DELETE FROM address_faults WHERE app = ?1 AND delivery_id IN (
+                SELECT id FROM deliveries WHERE app = ?1 AND user_id = ?2)",
+            tx,
+        )
+        .await?;
+        self.delete(
             "UPDATE attempts SET message = NULL WHERE delivery_id IN (
                 SELECT id FROM deliveries WHERE app = ? AND user_id = ?)",
             tx,
@@ -141,7 +147,13 @@ impl Erase {
                                     SELECT a.notification_id FROM audiences a
                                     WHERE a.done_at IS NULL AND EXISTS (
                                         SELECT 1 FROM json_each(a.spec, '$.recipients') j
-                                        WHERE j.value ->> 'user_id' = ?2))
+                                        WHERE j.value ->> 'user_id' = ?2)
+                                    UNION
+                                    -- Cancelled before it was expanded: no delivery and no spec names the user.
+                                    SELECT c.id FROM audiences a JOIN notifications c ON c.id = a.notification_id
+                                    WHERE c.cancelled_at IS NOT NULL AND EXISTS (
+                                        SELECT 1 FROM json_each(c.request, '$.to') j
+                                        WHERE ?2 = IIF(j.type = 'object', j.value ->> 'user_id', j.value)))
                        AND n.app = ?1",
                 )
                 .bind(self.user.app.as_str())
@@ -208,6 +220,10 @@ impl Erase {
                 at += 1;
                 keep
             });
+            if moved >= recipients {
+                // Nobody is left to expand, and what is done keeps no addresses.
+                spec.recipients.clear();
+            }
             tx.exec(
                 "taking a user out of an audience",
                 sqlx::query(

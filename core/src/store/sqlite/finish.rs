@@ -12,6 +12,7 @@ use campanile_model::{
     DeliveryId, DeliveryState, Reason,
     effects::Transition,
     ports::{StoreError, StoreResult},
+    state::reason,
     work::{Finish, Finished, NextStep},
 };
 use serde::Serialize;
@@ -71,7 +72,12 @@ pub async fn run(tx: &mut Tx<'_>, jobs: &[FinishJob]) -> StoreResult<Vec<StoreRe
             }));
             continue;
         };
-        attempts.push(attempt_row(finish));
+        let mut attempt = attempt_row(finish);
+        if row.stop.as_deref() == Some(reason::ERASED) {
+            // What the far side said may name somebody who is no longer known here.
+            attempt.message = None;
+        }
+        attempts.push(attempt);
         if row.state != DeliveryState::Sending || row.attempt != finish.attempt {
             outcomes.push(Ok(Finished { ours: false, state: row.state }));
             continue;
