@@ -26,8 +26,9 @@ pub enum Overall {
     Suppressed,
 }
 
-/// `expanded`: every recipient of a large audience has its deliveries.
-pub fn overall(states: &[(ShownState, u64)], expanded: bool) -> Overall {
+/// `expanded`: every recipient of a large audience has its deliveries. `called_off`: it was cancelled, perhaps before it
+/// had any.
+pub fn overall(states: &[(ShownState, u64)], expanded: bool, called_off: bool) -> Overall {
     let count = |wanted: &[S]| -> u64 {
         states.iter().filter(|(s, _)| matches!(s, ShownState::Stored(s) if wanted.contains(s))).map(|(_, n)| n).sum()
     };
@@ -50,6 +51,7 @@ pub fn overall(states: &[(ShownState, u64)], expanded: bool) -> Overall {
     match (done, dead + expired + suppressed + cancelled) {
         (1.., 0) => Overall::Delivered,
         (1.., _) => Overall::Partly,
+        (0, 0) if called_off => Overall::Cancelled,
         (0, _) if dead > 0 => Overall::Failed,
         (0, _) if expired > 0 => Overall::Expired,
         (0, _) if cancelled > 0 => Overall::Cancelled,
@@ -79,9 +81,15 @@ mod tests {
             (vec![(ShownState::Scheduled, 2)], Overall::Scheduled),
             (vec![(ShownState::Scheduled, 2), (ShownState::Stored(S::Suppressed), 1)], Overall::Scheduled),
         ] {
-            assert_eq!(overall(&states, true), word, "{states:?}");
+            assert_eq!(overall(&states, true, false), word, "{states:?}");
         }
-        assert_eq!(overall(&stored(&[(S::Sent, 500)]), false), Overall::Sending);
-        assert_eq!(overall(&[], false), Overall::Accepted);
+        assert_eq!(overall(&stored(&[(S::Sent, 500)]), false, false), Overall::Sending);
+        assert_eq!(overall(&[], false, false), Overall::Accepted);
+        assert_eq!(overall(&[], true, true), Overall::Cancelled, "a crowd that was cancelled before it was expanded");
+        assert_eq!(
+            overall(&stored(&[(S::Suppressed, 1)]), true, true),
+            Overall::Suppressed,
+            "there was nothing to take"
+        );
     }
 }

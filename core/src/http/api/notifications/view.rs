@@ -156,7 +156,11 @@ impl NotificationSummary {
         }
         Self {
             notification_id: n.id,
-            status: overall(states, row.audience.is_none_or(|(recipients, expanded)| recipients == expanded)),
+            status: overall(
+                states,
+                row.audience.is_none_or(|(recipients, expanded)| recipients == expanded),
+                row.cancelled_at.is_some(),
+            ),
             title: n.content.title.clone(),
             notification_type: n.content.notification_type.clone(),
             priority: n.priority,
