@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Email {
-    /// `smtp://host:port` (plain), `smtp://…?tls=required` (STARTTLS), `smtps://…` (implicit TLS); user and password as `user:password@`. Empty: the channel is off, and with --dev mail is caught.
+    /// `smtp://host:port` (plain), `smtp://…?tls=required` (STARTTLS), `smtps://…` (implicit TLS); user and password as `user:password@`. `?ca=FILE` (`&ca=FILE` after another) also trusts that PEM file. Empty: the channel is off, and with --dev mail is caught.
     pub url: Secret,
     /// The same from a file.
     pub url_file: Option<PathBuf>,
@@ -41,7 +41,7 @@ pub struct Email {
     pub dkim_selector: Option<String>,
     /// Default: the domain of `from`.
     pub dkim_domain: Option<String>,
-    /// RSA (PEM PKCS#1 or PKCS#8) or ed25519 (base64 seed) private key.
+    /// RSA (PEM PKCS#1 or PKCS#8) or ed25519 (PEM PKCS#8 or base64 seed) private key.
     pub dkim_key_file: Option<PathBuf>,
 }
 
