@@ -11,9 +11,10 @@ use crate::{
 use async_trait::async_trait;
 use campanile_model::{
     AppId, ChannelName, DeliveryId, DeliveryState, NodeId, NotificationId, UserKey,
+    api::Acceptance,
     effects::{Effects, FeedChangeKind, PushBatch, Transition},
     feed::{MarkAs, MarkOutcome, MarkSelection, SeenByClient},
-    plan::{AcceptItem, RecipientPlan},
+    plan::{AcceptItem, Idempotency, RecipientPlan},
     ports::{
         AcceptError, Accepted, Actor, Bus, CancelOutcome, EffectSink, Erased, ReplayOutcome, Store, StoreResult,
         WorkQueue,
@@ -184,6 +185,15 @@ impl Status {
         Ok(accepted)
     }
 
+    /// The answer this very request got before, for a repeat that would be refused by now.
+    pub async fn answered(&self, app: &AppId, request: &Idempotency) -> StoreResult<Option<Acceptance>> {
+        let answer = self.store.answered(app, request).await?;
+        if answer.is_some() {
+            self.metrics.deduplicated.get_or_create(&m::ByReason::new("idempotency_key")).inc();
+        }
+        Ok(answer)
+    }
+
     pub async fn expand(
         &self,
         node: NodeId,
@@ -234,8 +244,8 @@ impl Status {
         self.store.erase_user(user, actor).await
     }
 
-    pub async fn set_disabled(&self, user: &UserKey, disabled: bool) -> StoreResult<bool> {
-        let changed = self.store.set_disabled(user, disabled).await?;
+    pub async fn set_disabled(&self, user: &UserKey, disabled: bool, actor: &Actor) -> StoreResult<bool> {
+        let changed = self.store.set_disabled(user, disabled, actor).await?;
         if changed && disabled {
             self.bus.publish(Signal::Disconnect { user: user.clone(), why: Disconnect::Disabled });
         }

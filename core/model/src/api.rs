@@ -1,7 +1,8 @@
 //! Wire bodies that more than one stage builds or stores.
 
-use crate::{ChannelName, DeliveryId, DeliveryState, NotificationId, UserId};
+use crate::{ChannelName, DeliveryId, DeliveryState, NotificationId, UserId, state::UnknownState};
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 /// The 202 body: also what an idempotency key keeps and gives back.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -50,15 +51,25 @@ impl ShownState {
             Self::Stored(s) => s.as_str(),
         }
     }
+    /// Every word the API shows.
+    pub fn all() -> impl Iterator<Item = Self> {
+        std::iter::once(Self::Scheduled).chain(DeliveryState::ALL.map(Self::Stored))
+    }
+}
+
+impl FromStr for ShownState {
+    type Err = UnknownState;
+    fn from_str(s: &str) -> Result<Self, UnknownState> {
+        Self::all().find(|v| v.as_str() == s).ok_or_else(|| UnknownState(s.to_owned()))
+    }
 }
 
 /// By hand: on the wire it is one word, which the derive does not see through the untagged variant.
 impl utoipa::PartialSchema for ShownState {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        let words = std::iter::once(Self::Scheduled).chain(DeliveryState::ALL.map(Self::Stored)).map(Self::as_str);
         utoipa::openapi::ObjectBuilder::new()
             .schema_type(utoipa::openapi::Type::String)
-            .enum_values(Some(words))
+            .enum_values(Some(Self::all().map(Self::as_str)))
             .description(Some("A delivery's state; `scheduled` is `pending` with a future due time."))
             .into()
     }
@@ -75,6 +86,7 @@ mod tests {
         let schema = serde_json::to_value(<ShownState as utoipa::PartialSchema>::schema()).unwrap();
         for state in DeliveryState::ALL.map(ShownState::Stored).into_iter().chain([ShownState::Scheduled]) {
             assert!(schema["enum"].as_array().unwrap().contains(&serde_json::to_value(state).unwrap()), "{state:?}");
+            assert_eq!(state.as_str().parse::<ShownState>().unwrap(), state);
         }
     }
 

@@ -58,7 +58,9 @@ mod tests {
         for other in [
             r#"{"title":"t","data":{"x":1,"y":[2,1]},"user_id":"u"}"#,
             r#"{"title":"t","data":{"x":"1","y":[1,2]},"user_id":"u"}"#,
+            // Defaults are not filled in.
             r#"{"title":"t","data":{"x":1,"y":[1,2]},"user_id":"u","message":""}"#,
+            r#"{"title":"t","data":{"x":1,"y":[1,2]},"user_id":"u","priority":"normal"}"#,
         ] {
             assert_ne!(a, of(other), "{other}");
         }

@@ -71,6 +71,19 @@ pub enum Answer {
     Ephemeral { notification_id: NotificationId, pushed: bool },
 }
 
+/// A request that is not valid, and the key under which it may have been accepted when it was.
+struct Refused {
+    invalid: Invalid,
+    idempotency: Option<Idempotency>,
+}
+
+impl Refused {
+    /// Its key is what can't be read.
+    fn unnamed(invalid: Invalid) -> Self {
+        Self { invalid, idempotency: None }
+    }
+}
+
 pub struct IngestParts {
     pub config: Arc<Config>,
     pub store: Arc<dyn Store>,
@@ -98,7 +111,7 @@ impl Ingest {
     pub async fn accept(&self, caller: &Caller, request: Value, key: Option<String>) -> Result<Answer, IngestError> {
         let result = match self.validate(request, key) {
             Ok(request) => self.admit(caller, request, None).await,
-            Err(invalid) => Err(invalid.into()),
+            Err(refused) => self.repeated(caller, refused).await,
         };
         self.count_refusal(result)
     }
@@ -113,7 +126,9 @@ impl Ingest {
     ) -> Result<Vec<Result<Answer, IngestError>>, IngestError> {
         let valid: Vec<_> = requests
             .into_iter()
-            .map(|mut request| validate::take_key(&mut request).and_then(|key| self.validate(request, key)))
+            .map(|mut request| {
+                validate::take_key(&mut request).map_err(Refused::unnamed).and_then(|key| self.validate(request, key))
+            })
             .collect();
         let known = match self.resolve_batch(caller, &valid).await {
             Ok(known) => known,
@@ -122,7 +137,7 @@ impl Ingest {
         let answers = stream::iter(valid).map(|request| async {
             let result = match request {
                 Ok(request) => self.admit(caller, request, Some(&known)).await,
-                Err(invalid) => Err(invalid.into()),
+                Err(refused) => self.repeated(caller, refused).await,
             };
             self.count_refusal(result)
         });
@@ -137,13 +152,26 @@ impl Ingest {
         Ok(self.planner(n, slice.channels.as_deref()).plan(&slice.recipients, &resolved))
     }
 
-    fn validate(&self, request: Value, key: Option<String>) -> Result<Request, Invalid> {
+    fn validate(&self, request: Value, key: Option<String>) -> Result<Request, Refused> {
+        let idempotency = key.map(|key| Idempotency { key, body_hash: canonical::hash(&request) });
+
         let rules = Rules {
             channels: self.parts.channels.as_ref(),
             max_recipients: self.parts.config.ingest.max_recipients,
             now: self.now(),
         };
-        validate::request(request, key, &rules)
+        validate::request(request, idempotency.clone(), &rules).map_err(|invalid| Refused { invalid, idempotency })
+    }
+
+    /// A repeat of what was accepted once is answered as then, though it would be refused by now: its `expires_at` has
+    /// passed, or its channel was switched off.
+    async fn repeated(&self, caller: &Caller, refused: Refused) -> Result<Answer, IngestError> {
+        if let Some(request) = &refused.idempotency
+            && let Some(body) = self.parts.status.answered(&caller.app, request).await?
+        {
+            return Ok(Answer::Stored { body, replayed: true });
+        }
+        Err(refused.invalid.into())
     }
 
     /// What is valid and now needs doing.
@@ -172,7 +200,6 @@ impl Ingest {
         known: Option<&HashMap<UserId, Resolved>>,
     ) -> Result<Accepted, AcceptError> {
         let notification = self.notification(caller, &request);
-        let idempotency = request.key.map(|(key, body_hash)| Idempotency { key, body_hash });
         let mut known = known;
         let mut tries = 1;
         loop {
@@ -186,7 +213,7 @@ impl Ingest {
             let item = AcceptItem {
                 notification: notification.clone(),
                 audience,
-                idempotency: idempotency.clone(),
+                idempotency: request.idempotency.clone(),
                 request: request.stored.clone(),
                 source: caller.source,
             };
@@ -247,7 +274,7 @@ impl Ingest {
     async fn resolve_batch(
         &self,
         caller: &Caller,
-        requests: &[Result<Request, Invalid>],
+        requests: &[Result<Request, Refused>],
     ) -> Result<HashMap<UserId, Resolved>, IngestError> {
         let inline_max = self.parts.config.ingest.inline_max;
         let stored: Vec<_> = requests.iter().flatten().filter(|r| r.persist).collect();

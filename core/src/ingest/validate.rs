@@ -1,7 +1,11 @@
 //! What a request may say. Pure: JSON in; a checked request or every fault at once out.
 
-use super::{Directory, Faults, Invalid, canonical, contact, names};
-use campanile_model::{ChannelName, Content, Priority, Timestamp, UserId, notification::Data, plan::RecipientSpec};
+use super::{Directory, Faults, Invalid, contact, names};
+use campanile_model::{
+    ChannelName, Content, Priority, Timestamp, UserId,
+    notification::Data,
+    plan::{Idempotency, RecipientSpec},
+};
 use chrono::{DateTime, SubsecRound, Utc};
 use serde_json::{Map, Value};
 use std::{
@@ -72,8 +76,7 @@ pub struct Request {
     pub expires_at: Option<Timestamp>,
     pub collapse_key: Option<String>,
     pub persist: bool,
-    /// The idempotency key and the hash of the whole request.
-    pub key: Option<(String, [u8; 32])>,
+    pub idempotency: Option<Idempotency>,
     /// The request as given, without title, message and data.
     pub stored: Value,
 }
@@ -108,8 +111,7 @@ pub fn take_key(item: &mut Value) -> Result<Option<String>, Invalid> {
 }
 
 /// Reads and checks one request.
-pub fn request(value: Value, key: Option<String>, rules: &Rules<'_>) -> Result<Request, Invalid> {
-    let key = key.map(|key| (key, canonical::hash(&value)));
+pub fn request(value: Value, idempotency: Option<Idempotency>, rules: &Rules<'_>) -> Result<Request, Invalid> {
     let mut faults = Faults::default();
     let Value::Object(mut body) = value else {
         faults.add("body", "must be a JSON object");
@@ -129,7 +131,7 @@ pub fn request(value: Value, key: Option<String>, rules: &Rules<'_>) -> Result<R
     let collapse_key = collapse_key(&body, &mut faults);
     let persist = persist(&body, &mut faults);
     if !persist {
-        ephemeral(&body, key.is_some(), &recipients, &mut faults);
+        ephemeral(&body, idempotency.is_some(), &recipients, &mut faults);
     }
     faults.finish()?;
     Ok(Request {
@@ -141,7 +143,7 @@ pub fn request(value: Value, key: Option<String>, rules: &Rules<'_>) -> Result<R
         expires_at,
         collapse_key,
         persist,
-        key,
+        idempotency,
         stored: Value::Object(body),
     })
 }

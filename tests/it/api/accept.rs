@@ -96,6 +96,12 @@ async fn lists_filter_and_page_with_a_cursor() {
     assert_eq!(listed, sent);
     let by_user = host.api().get(&format!("/api/v1/notifications?user_id={user}&limit=100")).await.expect(200);
     assert_eq!(by_user["items"].as_array().unwrap().len(), 7);
+    let later =
+        json!({"user_id": user, "title": "later", "notification_type": kind, "send_at": "2099-01-01T00:00:00Z"});
+    let later = host.api().accepted(&later).await;
+    let shown = host.api().get(&format!("/api/v1/notifications?notification_type={kind}&state=scheduled")).await;
+    let shown: Vec<_> = shown.expect(200)["items"].as_array().unwrap().iter().map(id_of).collect();
+    assert_eq!(shown, [later]);
 }
 
 #[tokio::test]

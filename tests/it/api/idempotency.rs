@@ -1,5 +1,6 @@
 //! One key, one notification: repeats, races and misuse.
 
+use super::terms::in_ms;
 use campanile_tests::{api::id_of, prelude::*, unique};
 use std::collections::BTreeSet;
 
@@ -19,6 +20,23 @@ async fn a_repeat_gets_the_stored_answer() {
     let reply = host.api().run(request.header("content-type", "application/json").body(text)).await;
     assert_eq!((reply.status, reply.header("idempotency-replayed")), (202, "true"));
     assert_eq!(host.me(&user).feed().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_repeat_that_would_be_refused_by_now_still_gets_the_stored_answer() {
+    let host = TestHost::shared().await;
+    let (key, user) = (unique("key"), unique("u"));
+    let body = json!({"user_id": user, "title": "short", "channels": ["websocket"], "expires_at": in_ms(1500)});
+    let first = host.api().send_with_key(&key, &body).await.expect(202);
+    // The feed drops it when it expires, and from then on the body alone is not valid any more.
+    until("the item expires", async || host.me(&user).feed().await.is_empty().then_some(())).await;
+    host.api().send(&body).await.problem(422);
+    let again = host.api().send_with_key(&key, &body).await;
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    assert_eq!(again.expect(202), first);
+    let mut other = body;
+    other["title"] = "changed".into();
+    host.api().send_with_key(&key, &other).await.problem(422);
 }
 
 #[tokio::test]

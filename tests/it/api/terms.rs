@@ -2,7 +2,7 @@
 
 use campanile_tests::{api::id_of, prelude::*, token, unique};
 
-fn in_ms(ms: i64) -> String {
+pub(super) fn in_ms(ms: i64) -> String {
     #[expect(clippy::disallowed_methods, reason = "the wire carries wall-clock times")]
     let at = chrono::Utc::now() + chrono::TimeDelta::milliseconds(ms);
     at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)

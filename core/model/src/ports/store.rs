@@ -11,7 +11,7 @@ use crate::{
     api::{Acceptance, ShownState},
     effects::Effects,
     feed::{FeedFilter, FeedPage, FeedState, MarkAs, MarkOutcome, MarkSelection, Replay, SeenByClient},
-    plan::{AcceptItem, RecipientPlan},
+    plan::{AcceptItem, Idempotency, RecipientPlan},
     user::{Contact, Resolved, User},
     work::{AudienceSlice, ClaimOutcome, Finish, Finished, RelayRow},
 };
@@ -88,6 +88,9 @@ pub trait AcceptStore: Send + Sync + 'static {
     /// In the same transaction: idempotency, collapse, in-app deliveries that are due and not paused (feed row, `seq`,
     /// counts, state `sent`), suppressions (hit → inserted `suppressed`), the rest `pending` with `relay_at`.
     async fn accept(&self, item: AcceptItem) -> Result<Accepted, AcceptError>;
+
+    /// The kept answer of an earlier request with this key and this very body.
+    async fn answered(&self, app: &AppId, request: &Idempotency) -> StoreResult<Option<Acceptance>>;
 
     /// The next slice (≤ `limit` users) of an unexpanded audience whose lease is free; takes the lease.
     async fn claim_audience(&self, node: NodeId, limit: u32, lease: Duration) -> StoreResult<Option<AudienceSlice>>;
@@ -195,7 +198,8 @@ pub trait UserStore: Send + Sync + 'static {
     /// Creates or replaces the contact points.
     async fn put_user(&self, key: &UserKey, contact: Contact) -> StoreResult<User>;
     async fn get_user(&self, key: &UserKey) -> StoreResult<Option<User>>;
-    async fn set_disabled(&self, key: &UserKey, disabled: bool) -> StoreResult<bool>;
+    /// Audited. False: unknown, or so already.
+    async fn set_disabled(&self, key: &UserKey, disabled: bool, actor: &Actor) -> StoreResult<bool>;
     /// Of these, the disabled ones.
     async fn disabled_among(&self, users: &[UserKey]) -> StoreResult<Vec<UserKey>>;
     /// Erases as DESIGN §6 says; `None` when the user never existed.
@@ -366,7 +370,8 @@ pub struct NotificationFilter {
     pub user: Option<UserId>,
     pub notification_type: Option<String>,
     pub channel: Option<ChannelName>,
-    pub state: Option<DeliveryState>,
+    /// As shown: `pending` is what is due, `scheduled` what is not yet.
+    pub state: Option<ShownState>,
     pub since: Option<Timestamp>,
     pub until: Option<Timestamp>,
     pub idempotency_key: Option<String>,
@@ -498,6 +503,14 @@ pub trait OperatorStore: Send + Sync + 'static {
 
     async fn add_poison(&self, source: &str, raw: &[u8], reason: &str, headers: Option<&str>) -> StoreResult<()>;
     async fn poison(&self, before: Option<i64>, limit: u32) -> StoreResult<Vec<PoisonRow>>;
+    /// Audits an act that changes no row of its own, such as the closing of a socket.
+    async fn note(
+        &self,
+        actor: &Actor,
+        action: &'static str,
+        target: &str,
+        detail: Option<serde_json::Value>,
+    ) -> StoreResult<()>;
     /// Newest first.
     async fn audit(&self, before: Option<i64>, limit: u32) -> StoreResult<Vec<AuditRow>>;
 }

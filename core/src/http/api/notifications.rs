@@ -25,7 +25,7 @@ use crate::{
     ingest::{Caller, IngestError, Invalid},
 };
 use axum::http::StatusCode;
-use campanile_model::{DeliveryState, plan::Source};
+use campanile_model::{api::ShownState, plan::Source};
 use std::time::Duration;
 use utoipa::OpenApi;
 use utoipa_axum::routes;
@@ -35,7 +35,7 @@ const BACKLOG_RETRY: Duration = Duration::from_secs(5);
 
 /// What [`Problems`] and query parameters refer to without bringing it along.
 #[derive(utoipa::OpenApi)]
-#[openapi(components(schemas(Problem, FieldError, DeliveryState)))]
+#[openapi(components(schemas(Problem, FieldError, ShownState)))]
 struct Shared;
 
 pub fn routes() -> ApiRoutes {

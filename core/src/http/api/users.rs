@@ -150,7 +150,7 @@ async fn disable_user(
     Path(user_id): Path<String>,
 ) -> ApiResult<Json<UserView>> {
     let user = managed(&application, &user_id)?;
-    s.status.set_disabled(&user, true).await?;
+    s.status.set_disabled(&user, true, &application.actor).await?;
     shown(&s, &user).await
 }
 
@@ -166,7 +166,7 @@ async fn enable_user(
     Path(user_id): Path<String>,
 ) -> ApiResult<Json<UserView>> {
     let user = managed(&application, &user_id)?;
-    s.status.set_disabled(&user, false).await?;
+    s.status.set_disabled(&user, false, &application.actor).await?;
     shown(&s, &user).await
 }
 

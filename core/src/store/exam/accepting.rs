@@ -217,8 +217,10 @@ async fn content_comes_back_as_it_went_in(exam: Exam) {
 
 async fn a_disabled_user_gets_nothing(exam: Exam) {
     let waiting = exam.send(mail("ada")).await;
-    assert!(exam.set_disabled(&user("ada"), true).await.unwrap());
-    assert!(!exam.set_disabled(&user("ada"), true).await.unwrap(), "it was so already");
+    assert!(exam.set_disabled(&user("ada"), true, &actor()).await.unwrap());
+    assert!(!exam.set_disabled(&user("ada"), true, &actor()).await.unwrap(), "it was so already");
+    let noted = exam.audit(None, 10).await.unwrap();
+    assert_eq!(noted.iter().map(|r| (&*r.action, &*r.target)).collect::<Vec<_>>(), [("user.disable", "ada")]);
     assert_eq!(exam.disabled_among(&[user("bo"), user("ada")]).await.unwrap(), [user("ada")]);
     // Planned before the user was disabled.
     let sent = exam.send(note("ada")).await;

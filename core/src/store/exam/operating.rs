@@ -2,6 +2,7 @@
 
 use super::*;
 use campanile_model::ports::{DeadFilter, NotificationFilter, ReplayOutcome};
+use serde_json::json;
 use std::time::Duration;
 
 mod tests {
@@ -49,9 +50,16 @@ async fn lists_filter_and_page(exam: Exam) {
     assert_eq!(list(&|f| f.user = Some(UserId::from("ada"))).await, [c, a]);
     assert_eq!(list(&|f| f.notification_type = Some("news".to_owned())).await, [a]);
     assert_eq!(list(&|f| f.channel = Some(ChannelName::email())).await, [b]);
-    assert_eq!(list(&|f| f.state = Some(DeliveryState::Sent)).await, [c, a]);
+    let later = exam.now().await.unwrap() + Duration::from_hours(1);
+    let d = exam.send(mail("cy").at(later)).await.id;
+    let shown = async |state| list(&|f| f.state = Some(state)).await;
+    assert_eq!(shown(ShownState::Stored(DeliveryState::Sent)).await, [c, a]);
+    assert_eq!(shown(ShownState::Stored(DeliveryState::Pending)).await, [b], "what is due");
+    assert_eq!(shown(ShownState::Scheduled).await, [d]);
+    exam.cancel(&AppId::default(), d, &actor()).await.unwrap();
+    assert_eq!(shown(ShownState::Scheduled).await, []);
     assert_eq!(list(&|f| f.idempotency_key = Some("key".to_owned())).await, [b]);
-    assert_eq!(list(&|f| f.since = Some(at(1))).await, [c, b, a]);
+    assert_eq!(list(&|f| f.since = Some(at(1))).await, [d, c, b, a]);
     assert_eq!(list(&|f| f.until = Some(at(0))).await, []);
     assert_eq!(list(&|f| f.app = AppId::from("other")).await, []);
 }
@@ -150,6 +158,10 @@ async fn the_audit_log_is_in_order(exam: Exam) {
     assert_eq!(said, [("channel.resume", "email", "operator"), ("channel.pause", "email", "operator")]);
     assert_eq!(rows[1].detail.as_ref().unwrap()["reason"], "relay broken");
     assert_eq!(exam.audit(Some(rows[0].id), 10).await.unwrap().len(), 1);
+    exam.note(&actor(), "connection.close", "c1", Some(json!({"why": "revoked"}))).await.unwrap();
+    let row = exam.audit(None, 1).await.unwrap().remove(0);
+    assert_eq!((&*row.action, &*row.target, &*row.actor), ("connection.close", "c1", "operator"));
+    assert_eq!(row.detail.unwrap()["why"], "revoked");
 }
 
 async fn poison_is_kept_once(exam: Exam) {

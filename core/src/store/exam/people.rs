@@ -27,12 +27,12 @@ async fn contact_points_are_replaced(exam: Exam) {
     assert_eq!(replaced.contact, Contact::default());
     assert!(replaced.updated_at > replaced.created_at);
     assert_eq!(replaced.created_at, made.created_at);
-    assert!(!exam.set_disabled(&user("nobody"), true).await.unwrap());
+    assert!(!exam.set_disabled(&user("nobody"), true, &actor()).await.unwrap());
 }
 
 async fn users_resolve_in_the_order_asked(exam: Exam) {
     exam.put_user(&user("bo"), Contact { email: Some("b@x".to_owned()), ..Contact::default() }).await.unwrap();
-    exam.set_disabled(&user("bo"), true).await.unwrap();
+    exam.set_disabled(&user("bo"), true, &actor()).await.unwrap();
     let users: Vec<UserId> = ["ada", "bo", "cy", "bo"].map(UserId::from).to_vec();
     let resolved = exam.resolve(&AppId::default(), &users).await.unwrap();
     assert_eq!(resolved.iter().map(|r| r.disabled).collect::<Vec<_>>(), [false, true, false, true]);

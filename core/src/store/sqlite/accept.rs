@@ -3,13 +3,14 @@
 use super::{
     group::{AcceptInput, AcceptJob},
     place::{Known, Placer},
+    read::{Reads, now},
     rows::{Cells, Hex, json_rows},
     tx::{Tx, user_key},
 };
 use campanile_model::{
-    Notification,
+    AppId, Notification,
     api::{Acceptance, AcceptedAudience},
-    plan::{AcceptItem, AudiencePlan, RecipientPlan},
+    plan::{AcceptItem, AudiencePlan, Idempotency, RecipientPlan},
     ports::{AcceptError, Accepted, StoreError, StoreResult},
 };
 use serde::Serialize;
@@ -173,6 +174,26 @@ async fn stored_keys(tx: &mut Tx<'_>, jobs: &[AcceptJob]) -> StoreResult<Keys> {
             Ok(((c.text("app")?, c.text("key")?), Kept { hash: c.get("hash")?, body: c.json("response")? }))
         })
         .collect()
+}
+
+impl Reads {
+    /// Outside of any commit: for a repeat that is not accepted again.
+    pub async fn answered(&self, app: &AppId, request: &Idempotency) -> StoreResult<Option<Acceptance>> {
+        let row = self
+            .fetch_opt(
+                "answered",
+                sqlx::query(concat!(
+                    "SELECT response FROM idempotency WHERE app = ?2 AND key = ?3 AND hash = ?4 AND expires_at > ",
+                    now!()
+                ))
+                .bind(self.offset())
+                .bind(app.as_str())
+                .bind(&request.key)
+                .bind(request.body_hash.to_vec()),
+            )
+            .await?;
+        row.map(|row| Cells::of("idempotency", &row).json("response")).transpose()
+    }
 }
 
 fn notification_row(item: &AcceptItem) -> NotificationInsert<'_> {

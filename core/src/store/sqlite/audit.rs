@@ -1,10 +1,12 @@
 //! The audit log: append-only, each row's hash covers the one before it, so a removed or changed row shows.
 
 use super::{
+    group::Operation,
     read::Reads,
     rows::{Cells, json_rows},
     tx::Tx,
 };
+use async_trait::async_trait;
 use campanile_model::ports::{Actor, AuditRow, StoreResult};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -57,6 +59,24 @@ pub async fn append(
     )
     .await?;
     Ok(())
+}
+
+/// An entry of its own, for an act that changes no row.
+pub struct Note {
+    pub actor: Actor,
+    pub action: &'static str,
+    pub target: String,
+    pub detail: Option<Value>,
+}
+
+#[async_trait]
+impl Operation for Note {
+    type Output = ();
+    const NAME: &'static str = "note";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
+        append(tx, &self.actor, self.action, &self.target, self.detail.clone()).await
+    }
 }
 
 impl Reads {

@@ -84,16 +84,19 @@ impl Reads {
                     "SELECT n.id, n.request, n.source, n.idempotency_key, n.cancelled_at, a.recipients, a.cursor, ",
                     notification_columns!(),
                     " FROM notifications n LEFT JOIN audiences a ON a.notification_id = n.id
-                      WHERE n.app = ?1 AND (?2 IS NULL OR n.id < ?2)
-                        AND (?3 IS NULL OR n.notification_type = ?3)
-                        AND (?4 IS NULL OR n.created_at >= ?4) AND (?5 IS NULL OR n.created_at < ?5)
-                        AND (?6 IS NULL OR n.idempotency_key = ?6)
-                        AND ((?7 IS NULL AND ?8 IS NULL AND ?9 IS NULL) OR EXISTS (
+                      WHERE n.app = ?2 AND (?3 IS NULL OR n.id < ?3)
+                        AND (?4 IS NULL OR n.notification_type = ?4)
+                        AND (?5 IS NULL OR n.created_at >= ?5) AND (?6 IS NULL OR n.created_at < ?6)
+                        AND (?7 IS NULL OR n.idempotency_key = ?7)
+                        AND ((?8 IS NULL AND ?9 IS NULL AND ?10 IS NULL) OR EXISTS (
                             SELECT 1 FROM deliveries d WHERE d.notification_id = n.id
-                              AND (?7 IS NULL OR d.user_id = ?7) AND (?8 IS NULL OR d.channel = ?8)
-                              AND (?9 IS NULL OR d.state = ?9)))
-                      ORDER BY n.id DESC LIMIT ?10"
+                              AND (?8 IS NULL OR d.user_id = ?8) AND (?9 IS NULL OR d.channel = ?9)
+                              AND (?10 IS NULL OR ?10 = IIF(d.state = 'pending' AND d.due_at > ",
+                    now!(),
+                    ", 'scheduled', d.state))))
+                      ORDER BY n.id DESC LIMIT ?11"
                 ))
+                .bind(self.offset())
                 .bind(filter.app.as_str())
                 .bind(filter.before.map(|id| blob(id.0)))
                 .bind(filter.notification_type.as_deref())
@@ -102,7 +105,7 @@ impl Reads {
                 .bind(filter.idempotency_key.as_deref())
                 .bind(filter.user.as_ref().map(UserId::as_str))
                 .bind(filter.channel.as_ref().map(ChannelName::as_str))
-                .bind(filter.state.map(DeliveryState::as_str))
+                .bind(filter.state.map(ShownState::as_str))
                 .bind(filter.limit),
             )
             .await?;

@@ -3,7 +3,7 @@
 use super::{
     SqliteStore, access,
     audience::{ClaimAudience, Expand, Expanded},
-    erase,
+    audit, erase,
     feed::AuditCounts,
     group::{AcceptInput, ClaimInput, Job, MarkInput, Work},
     in_app::CompleteInApp,
@@ -16,9 +16,9 @@ use super::{
 use async_trait::async_trait;
 use campanile_model::{
     AppId, ChannelName, DeliveryId, KeyId, NodeId, NotificationId, Timestamp, UserId, UserKey,
-    api::ShownState,
+    api::{Acceptance, ShownState},
     feed::{FeedFilter, FeedPage, FeedState, MarkAs, MarkOutcome, MarkSelection, Replay, SeenByClient},
-    plan::{AcceptItem, RecipientPlan},
+    plan::{AcceptItem, Idempotency, RecipientPlan},
     ports::*,
     user::{Contact, Resolved, User},
     work::{AudienceSlice, ClaimOutcome, Finish, Finished, RelayRow},
@@ -35,6 +35,10 @@ impl AcceptStore for SqliteStore {
         let (job, answer) = Job::new(AcceptInput { item, idempotency_ttl: self.idempotency_ttl });
         self.writes.offer(Work::Accept(job))?;
         answer.await.unwrap_or_else(|_| Err(closed().into()))
+    }
+
+    async fn answered(&self, app: &AppId, request: &Idempotency) -> StoreResult<Option<Acceptance>> {
+        self.reads.answered(app, request).await
     }
 
     async fn claim_audience(&self, node: NodeId, limit: u32, lease: Duration) -> StoreResult<Option<AudienceSlice>> {
@@ -172,8 +176,8 @@ impl UserStore for SqliteStore {
         self.reads.get_user(key).await
     }
 
-    async fn set_disabled(&self, key: &UserKey, disabled: bool) -> StoreResult<bool> {
-        self.write(users::SetDisabled { key: key.clone(), disabled }).await
+    async fn set_disabled(&self, key: &UserKey, disabled: bool, actor: &Actor) -> StoreResult<bool> {
+        self.write(users::SetDisabled { key: key.clone(), disabled, actor: actor.clone() }).await
     }
 
     async fn disabled_among(&self, users: &[UserKey]) -> StoreResult<Vec<UserKey>> {
@@ -327,6 +331,16 @@ impl OperatorStore for SqliteStore {
 
     async fn poison(&self, before: Option<i64>, limit: u32) -> StoreResult<Vec<PoisonRow>> {
         self.reads.poison(before, limit).await
+    }
+
+    async fn note(
+        &self,
+        actor: &Actor,
+        action: &'static str,
+        target: &str,
+        detail: Option<serde_json::Value>,
+    ) -> StoreResult<()> {
+        self.write(audit::Note { actor: actor.clone(), action, target: target.to_owned(), detail }).await
     }
 
     async fn audit(&self, before: Option<i64>, limit: u32) -> StoreResult<Vec<AuditRow>> {

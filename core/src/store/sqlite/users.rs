@@ -1,6 +1,7 @@
 //! People and their contact points.
 
 use super::{
+    audit,
     group::Operation,
     read::Reads,
     rows::{Cells, json_rows},
@@ -10,7 +11,7 @@ use crate::store::sqlite::accept::encode;
 use async_trait::async_trait;
 use campanile_model::{
     AppId, UserId, UserKey,
-    ports::{StoreError, StoreResult},
+    ports::{Actor, StoreError, StoreResult},
     user::{Contact, Resolved, User},
 };
 
@@ -134,6 +135,7 @@ impl Operation for PutUser {
 pub struct SetDisabled {
     pub key: UserKey,
     pub disabled: bool,
+    pub actor: Actor,
 }
 
 #[async_trait]
@@ -157,6 +159,10 @@ impl Operation for SetDisabled {
             )
             .await?;
         tx.forget_user(&self.key);
+        if changed > 0 {
+            let action = if self.disabled { "user.disable" } else { "user.enable" };
+            audit::append(tx, &self.actor, action, self.key.user.as_str(), None).await?;
+        }
         Ok(changed > 0)
     }
 }

@@ -15,7 +15,8 @@ use axum::{
     extract::{RawQuery, State},
 };
 use campanile_model::{
-    AppId, ChannelName, DeliveryState, NotificationId, UserId,
+    AppId, ChannelName, NotificationId, UserId,
+    api::ShownState,
     ports::{NotificationFilter, Scope},
 };
 use serde::Serialize;
@@ -41,7 +42,7 @@ pub struct NotificationList {
         ("user_id" = Option<String>, Query, description = "Only with a delivery to this user."),
         ("notification_type" = Option<String>, Query, description = "Only of this type."),
         ("channel" = Option<String>, Query, description = "Only with a delivery by this channel."),
-        ("state" = Option<DeliveryState>, Query, description = "Only with a delivery in this state."),
+        ("state" = Option<ShownState>, Query, description = "Only with a delivery shown in this state."),
         ("since" = Option<String>, Query, description = "Accepted at or after, RFC 3339."),
         ("until" = Option<String>, Query, description = "Accepted before, RFC 3339."),
         ("idempotency_key" = Option<String>, Query, description = "Accepted under this key."),
@@ -78,7 +79,8 @@ fn filter(app: AppId, query: Option<&str>, channels: &dyn Directory) -> ApiResul
         notification_type: q.text("notification_type"),
         channel: q.map("channel", |s| channel(s, channels)),
         state: q.map("state", |s| {
-            s.parse().map_err(|_| names::unknown("state", s, &DeliveryState::ALL.map(DeliveryState::as_str)))
+            let known: Vec<_> = ShownState::all().map(ShownState::as_str).collect();
+            s.parse().map_err(|_| names::unknown("state", s, &known))
         }),
         since: q.time("since"),
         until: q.time("until"),

@@ -140,6 +140,7 @@ async fn reset_channel(
 ) -> ApiResult<Json<BreakerReset>> {
     caller.require(Scope::Manage)?;
     let channel = known(&s, &name)?;
+    s.store.note(&caller.actor, "channel.reset", channel.as_str(), None).await?;
     s.channels.reset_breaker(&channel);
     tracing::info!(channel = %channel, actor = caller.actor.who, "Reset the breaker of {channel} on request");
     Ok(Json(BreakerReset { channel, breaker: "trying" }))

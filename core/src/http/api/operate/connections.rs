@@ -16,6 +16,7 @@ use axum::{
 };
 use campanile_model::{ConnId, UserId, UserKey, ports::Scope, signal::Disconnect};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::sync::Arc;
 use utoipa_axum::routes;
 
@@ -74,7 +75,7 @@ async fn list_connections(
 }
 
 /// How a client should take its end.
-#[derive(Clone, Copy, Default, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Why {
     /// Close code 1012: it comes back.
@@ -120,9 +121,14 @@ async fn close_connection(
     Params(q): Params<CloseQuery>,
 ) -> ApiResult<Json<Closed>> {
     caller.require(Scope::Manage)?;
-    let theirs = s.hub.connections().iter().any(|c| c.conn_id == id && c.app == caller.app);
-    if !theirs || !s.hub.disconnect(id, q.why.into()) {
-        return Err(ApiError::not_found("connection on this node"));
+    let unknown = || ApiError::not_found("connection on this node");
+    let theirs =
+        s.hub.connections().into_iter().find(|c| c.conn_id == id && c.app == caller.app).ok_or_else(unknown)?;
+    // Written down first: nothing is closed that the log does not tell of.
+    let detail = json!({"user_id": theirs.user_id, "why": q.why});
+    s.store.note(&caller.actor, "connection.close", &id.to_string(), Some(detail)).await?;
+    if !s.hub.disconnect(id, q.why.into()) {
+        return Err(unknown());
     }
     tracing::info!(conn.id = %id, actor = caller.actor.who, "Closed a connection on request");
     Ok(Json(Closed { status: "closed" }))
@@ -146,6 +152,7 @@ async fn disconnect_user(
 ) -> ApiResult<Json<Closed>> {
     caller.require(Scope::Manage)?;
     let user = UserId::parse(&user_id).map_err(|wrong| ApiError::invalid(vec![FieldError::new("user_id", wrong)]))?;
+    s.store.note(&caller.actor, "user.disconnect", user.as_str(), Some(json!({"why": body.why}))).await?;
     s.hub.disconnect_user(&UserKey { app: caller.app, user }, body.why.into());
     tracing::info!(actor = caller.actor.who, "Closed a user's connections on request");
     Ok(Json(Closed { status: "closed" }))
