@@ -12,6 +12,9 @@ mod tests {
         finish_is_fenced,
         a_finish_of_an_unknown_delivery_costs_only_itself,
         a_retry_waits_for_its_time,
+        a_finish_starts_the_relay_anew,
+        a_doubt_is_kept_with_the_attempt,
+        an_in_app_item_waits_for_its_time,
         cancel_during_sending_stops_the_next_try,
         cancel_during_sending_does_not_undo_a_send,
         a_lapsed_lease_is_a_lost_attempt,
@@ -166,6 +169,45 @@ async fn a_retry_waits_for_its_time(exam: Exam) {
     let arrival = exam.heard().transitions.remove(0);
     assert!(arrival.latency_ms.unwrap() >= 31_000, "from acceptance: {arrival:?}");
     assert_eq!(arrival.attempt, 3);
+}
+
+async fn a_finish_starts_the_relay_anew(exam: Exam) {
+    let sent = exam.send(mail("ada")).await;
+    // Published so often that the relay would now wait for two minutes.
+    for step in [11, 61, 0] {
+        assert_eq!(exam.relay_due(10, &[]).await.unwrap().len(), 1);
+        exam.pass(Duration::from_secs(step));
+    }
+    let claimed = exam.claim_one(sent.deliveries[0].delivery_id).await;
+    exam.end(&claimed, NextStep::RetryIn { delay_ms: 1_000 }).await;
+    for step in [2, 11] {
+        exam.pass(Duration::from_secs(step));
+        assert_eq!(exam.relay_due(10, &[]).await.unwrap().len(), 1, "{step} s later");
+    }
+}
+
+async fn a_doubt_is_kept_with_the_attempt(exam: Exam) {
+    let sent = exam.send(mail("ada")).await;
+    let id = sent.deliveries[0].delivery_id;
+    let claimed = exam.claim_one(id).await;
+    let mut doubtful = finish(&claimed, NextStep::RetryIn { delay_ms: 0 });
+    doubtful.uncertain = true;
+    exam.finish(doubtful).await.unwrap();
+    let second = exam.claim_one(id).await;
+    exam.end(&second, NextStep::Sent).await;
+    let attempts: Vec<_> = exam.row(id, sent.id).await.attempts.iter().map(|a| (a.attempt, a.uncertain)).collect();
+    assert_eq!(attempts, [(1, true), (2, false)]);
+}
+
+async fn an_in_app_item_waits_for_its_time(exam: Exam) {
+    let due = exam.now().await.unwrap() + Duration::from_mins(1);
+    let sent = exam.send(note("ada").at(due)).await;
+    let id = sent.deliveries[0].delivery_id;
+    assert_eq!(exam.complete_in_app(&[id]).await.unwrap(), 0, "a message of the queue may be early");
+    assert_eq!(exam.feed_state(&user("ada")).await.unwrap().head_seq, 0);
+    exam.pass(Duration::from_secs(61));
+    assert_eq!(exam.complete_in_app(&[id]).await.unwrap(), 1);
+    assert_eq!(exam.feed_state(&user("ada")).await.unwrap().head_seq, 1);
 }
 
 async fn cancel_during_sending_stops_the_next_try(exam: Exam) {

@@ -7,14 +7,19 @@ use super::{
 };
 use crate::{
     observe::Metrics,
-    store::exam::{Exam, Recorder, actor, engines::sqlite_settings, note, user},
+    store::exam::{Exam, Recorder, actor, engines::sqlite_settings, mail, note, user},
 };
 use async_trait::async_trait;
 use campanile_model::{
-    ChannelName,
+    ChannelName, NodeId,
+    effects::Effects,
     feed::FeedFilter,
-    ports::{AcceptError, AcceptStore, FeedStore, OperatorStore, StoreError, StoreResult, SystemStore},
+    ports::{
+        AcceptError, AcceptStore, EffectSink, FeedStore, OperatorStore, StoreError, StoreResult, SystemStore, WorkStore,
+    },
+    work::ClaimOutcome,
 };
+use sqlx::Row;
 use std::{os::unix::fs::PermissionsExt, sync::Arc, time::Instant};
 
 async fn open(folder: &std::path::Path) -> StoreResult<Arc<SqliteStore>> {
@@ -161,6 +166,143 @@ async fn too_much_waiting_is_refused_before_anything_is_written() {
         task.await.unwrap().unwrap();
     }
     assert_eq!(store.feed_state(&user("ada")).await.unwrap().head_seq, 4);
+}
+
+struct Pragmas;
+
+#[async_trait]
+impl Operation for Pragmas {
+    type Output = Vec<String>;
+    const NAME: &'static str = "pragmas";
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<Vec<String>> {
+        let mut said = Vec::new();
+        for sql in ["PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA foreign_keys"] {
+            let row = tx.fetch_opt("asking SQLite", sqlx::query(sql)).await?.unwrap();
+            let text = row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|n| n.to_string()));
+            said.push(text.unwrap());
+        }
+        Ok(said)
+    }
+}
+
+/// What "accepted" means when the power goes: the log is synced at every commit (2 is FULL).
+#[tokio::test]
+async fn every_commit_is_synced_to_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    assert_eq!(store.write(Pragmas).await.unwrap(), ["wal", "2", "1"]);
+}
+
+/// A transaction that begins with a read and writes later would fail at once when another had written meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_holds_the_lock_from_its_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    let settings = super::Settings { busy_timeout: std::time::Duration::ZERO, ..sqlite_settings(folder.path()) };
+    let mut other = super::open::writer(&settings).await.unwrap();
+    let (open_gate, gate) = tokio::sync::oneshot::channel();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (work, held) = Work::operation(Reads(std::sync::Mutex::new(Some((begun, gate)))));
+    store.writes.offer(work).unwrap();
+    has_begun.await.unwrap();
+    let refused = sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await;
+    assert!(refused.is_err_and(|e| e.to_string().contains("locked")), "somebody else could write in between");
+    open_gate.send(()).unwrap();
+    held.await.unwrap().unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK").execute(&mut other).await.unwrap();
+}
+
+type Gates = (tokio::sync::oneshot::Sender<()>, tokio::sync::oneshot::Receiver<()>);
+
+/// Has begun and read, and written nothing yet.
+struct Reads(std::sync::Mutex<Option<Gates>>);
+
+#[async_trait]
+impl Operation for Reads {
+    type Output = ();
+    const NAME: &'static str = "reads";
+    async fn run(&self, _tx: &mut Tx<'_>) -> StoreResult<()> {
+        let gates = self.0.lock().unwrap().take();
+        if let Some((begun, gate)) = gates {
+            let _ = begun.send(());
+            let _ = gate.await;
+        }
+        Ok(())
+    }
+}
+
+/// Looks into the database at the moment it is told of a commit.
+#[derive(Default)]
+struct Looks {
+    store: std::sync::OnceLock<Arc<SqliteStore>>,
+    /// What it was told, what it saw.
+    seen: std::sync::Mutex<Vec<(i64, i64)>>,
+}
+
+#[async_trait]
+impl EffectSink for Looks {
+    async fn committed(&self, effects: Effects) {
+        for push in effects.pushes.iter().flat_map(|batch| &batch.users) {
+            let head = self.store.get().unwrap().feed_state(&push.user).await.unwrap().head_seq;
+            self.seen.lock().unwrap().push((push.seq, head));
+        }
+    }
+}
+
+/// A push that ran ahead of its commit would show what a crash then takes away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_told_that_is_not_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Arc::new(Looks::default());
+    let store =
+        SqliteStore::open(sqlite_settings(folder.path()), sink.clone(), Arc::new(Metrics::new())).await.unwrap();
+    sink.store.set(store.clone()).ok().unwrap();
+    for _ in 0..3 {
+        store.accept(note("ada").item()).await.unwrap();
+    }
+    assert_eq!(*sink.seen.lock().unwrap(), [(1, 1), (2, 2), (3, 3)]);
+}
+
+#[tokio::test]
+async fn a_pause_after_the_look_still_holds_the_relay() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    store.accept(mail("ada").item()).await.unwrap();
+    let ids = store.reads.relay_candidates(10, &[]).await.unwrap();
+    assert_eq!(ids.len(), 1);
+    store.pause(&ChannelName::email(), None, None, &actor()).await.unwrap();
+    assert!(store.write(super::relay::MoveOn { ids: ids.clone() }).await.unwrap().is_empty());
+    store.resume(&ChannelName::email(), &actor()).await.unwrap();
+    assert_eq!(store.write(super::relay::MoveOn { ids }).await.unwrap().len(), 1);
+}
+
+/// Cancel and collapse settle waiting rows themselves; a row that they did not see is stopped where it would be sent.
+#[tokio::test]
+async fn a_row_that_a_cancel_has_missed_is_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    let soon = store.now().await.unwrap() + std::time::Duration::from_secs(5);
+    let mut ids = Vec::new();
+    for note in [mail("ada"), note("bo"), note("cy").collapse("k")] {
+        let sent = store.accept(note.at(soon).item()).await.unwrap();
+        ids.push(sent.body.deliveries.unwrap()[0].delivery_id);
+    }
+    store.close().await;
+    drop(store);
+    tamper(
+        folder.path(),
+        "UPDATE notifications SET cancelled_at = 1 WHERE collapse_key IS NULL;
+         UPDATE collapses SET notification_id = unhex('ffffffffffffffffffffffffffffffff')",
+    )
+    .await;
+    let store = open(folder.path()).await.unwrap();
+    store.set_clock_offset(10_000);
+    let claim = store.claim(&ids[..1], NodeId::new(), std::time::Duration::from_mins(1)).await.unwrap();
+    assert!(matches!(claim[0], ClaimOutcome::NotOurs(_)), "{claim:?}");
+    assert_eq!(store.complete_in_app(&ids[1..]).await.unwrap(), 0);
+    for who in ["bo", "cy"] {
+        assert_eq!(store.feed_state(&user(who)).await.unwrap().head_seq, 0, "{who}");
+    }
 }
 
 /// `cargo test -p campanile-core --lib -- --ignored --nocapture measure_`
