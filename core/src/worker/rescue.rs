@@ -51,7 +51,8 @@ pub async fn sweep(ctx: Arc<Context>) {
     }
 }
 
-async fn round(ctx: &Context) -> StoreResult<()> {
+/// One look at everything that lapsed.
+pub(super) async fn round(ctx: &Context) -> StoreResult<()> {
     for channel in ctx.store.end_lapsed_pauses().await? {
         tracing::info!(%channel, "The pause of channel {channel} is over");
         ctx.bus.publish(Signal::ChannelChanged(channel));

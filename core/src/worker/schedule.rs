@@ -120,6 +120,12 @@ mod tests {
     }
 
     #[test]
+    fn a_roll_moves_a_delay_by_a_fifth_either_way() {
+        let at_roll = |roll| secs(&schedule().next(Again::Transient, at(2, 1), None, roll).0);
+        assert_eq!([0.0, 0.25, 0.5, 1.0].map(at_roll), [48, 54, 60, 72].map(Some));
+    }
+
+    #[test]
     fn a_full_mailbox_repeats_the_last_delay() {
         let (step, spend) = schedule().next(Again::MailboxFull, at(40, 40), None, 0.5);
         assert_eq!((secs(&step), spend), (Some(3600), true));

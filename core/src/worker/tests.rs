@@ -19,7 +19,7 @@ use campanile_model::{
     clock::SystemClock,
     effects::Transition,
     plan::{AcceptItem, AudiencePlan, AudienceSpec, DeliveryPlan, RecipientPlan, RecipientSpec, Source},
-    ports::{Actor, AttemptRow, DeliveryRow, QueueError, Store, WorkQueue},
+    ports::{Actor, AttemptRow, DeliveryRow, QueueError, Store, StoreError, WorkQueue},
     work::{ClaimOutcome, Claimed},
 };
 use campanile_plugin::{DeliveryError, Reason};
@@ -409,6 +409,79 @@ async fn after_three_losses_it_is_tried_alone() {
     assert_eq!(alone.side_by_side, 1);
     assert_eq!(rig.outcomes(suspect).await, ["lost", "lost", "lost", "ok"]);
     assert!(rig.attempts(suspect).await[0].uncertain);
+}
+
+#[tokio::test]
+async fn a_suspect_begins_only_when_nothing_else_runs() {
+    let rig = Rig::new([Answer::Wait]).await;
+    let suspect = rig.send().await;
+    for _ in 0..3 {
+        lose(&rig, suspect).await;
+    }
+    // Out of the way until another one is under way here.
+    let other_node = NodeId::new();
+    rig.status.claim(&[suspect], other_node, Duration::from_mins(1)).await.unwrap();
+    let rig = rig.start();
+    let bystander = rig.send().await;
+    rig.fake.until_called(1).await;
+    assert_eq!(rig.status.give_back(other_node, None).await.unwrap(), 1);
+    while rig.context().leases.held().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Claimed; one that does not wait for its turn has begun by the end of this.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    rig.fake.go_on.add_permits(1);
+    rig.until(bystander, S::Sent).await;
+    rig.until(suspect, S::Sent).await;
+    let calls: Vec<_> = rig.fake.calls().into_iter().map(|c| (c.delivery_id, c.side_by_side)).collect();
+    assert_eq!(calls, [(bystander.to_string(), 1), (suspect.to_string(), 1)]);
+}
+
+#[tokio::test]
+async fn a_lease_lost_before_the_attempt_begins_means_no_call() {
+    let mut rig = Rig::new([]).await;
+    let id = rig.send().await;
+    let ctx = Arc::new(rig.parts.take().unwrap());
+    let mut outcomes = rig.status.claim(&[id], ctx.node, Duration::from_mins(1)).await.unwrap();
+    let Some(ClaimOutcome::Claimed(claimed)) = outcomes.pop() else { panic!("not claimed") };
+    let now = std::time::Instant::now();
+    let hold = ctx.leases.hold(&claimed, now);
+    ctx.leases.renewed(&[(id, claimed.attempt)], now, &[]);
+    let guard = ctx.channels.guards().find(|g| g.handle().name.as_str() == "probe").unwrap().clone();
+    let permit = guard.take(1).pop().unwrap();
+    super::attempt::run(ctx.clone(), *claimed, hold, permit).await;
+    assert!(rig.fake.calls().is_empty(), "a channel that does not ask would have sent it");
+}
+
+#[tokio::test]
+async fn after_the_database_was_away_nothing_is_rescued_for_a_while() {
+    let rig = Rig::new([]).await;
+    let id = rig.send().await;
+    rig.status.claim(&[id], NodeId::new(), Duration::ZERO).await.unwrap();
+    let ctx = rig.context();
+    ctx.note(&StoreError::Unavailable("away".into()));
+    super::rescue::round(ctx).await.unwrap();
+    assert_eq!(rig.find(id).await.unwrap().state, S::Sending, "its worker may live and not have renewed yet");
+    *ctx.troubled_at.lock().unwrap() = None;
+    super::rescue::round(ctx).await.unwrap();
+    assert_eq!(rig.find(id).await.unwrap().state, S::Retrying);
+}
+
+#[tokio::test]
+async fn a_process_that_was_frozen_renews_before_it_rescues() {
+    let rig = Rig::with([], |c| c.worker.lease = ms(2_000)).await;
+    let id = rig.send().await;
+    let ctx = rig.context();
+    let asked_at = std::time::Instant::now();
+    let mut outcomes = rig.status.claim(&[id], ctx.node, Duration::ZERO).await.unwrap();
+    let Some(ClaimOutcome::Claimed(claimed)) = outcomes.pop() else { panic!("not claimed") };
+    let _hold = ctx.leases.hold(&claimed, asked_at);
+    while !ctx.leases.overdue(std::time::Instant::now()) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    super::rescue::round(ctx).await.unwrap();
+    let row = rig.find(id).await.unwrap();
+    assert_eq!((row.state, row.attempts.len()), (S::Sending, 0), "it took its own work for lost");
 }
 
 #[tokio::test]
