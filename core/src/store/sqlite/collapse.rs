@@ -5,6 +5,7 @@
 
 use super::{
     rows::{Cells, Hex, json_rows},
+    take_back::{self, take_back},
     tx::Tx,
 };
 use crate::store::rules::{self, Marks};
@@ -166,32 +167,12 @@ impl Collapses {
             let rows: Vec<(Hex, &str, &str)> =
                 superseded.iter().map(|(n, u)| (Hex(n.0), u.app.as_str(), u.user.as_str())).collect();
             let rows = json_rows(&rows)?;
-            let cancelled = tx
-                .fetch(
-                    "cancelling collapsed deliveries",
-                    sqlx::query(
-                        "UPDATE deliveries SET
-                            stop = IIF(state = 'sending', COALESCE(stop, 'collapsed'), stop),
-                            reason = IIF(state = 'sending', reason, 'collapsed'),
-                            settled_at = IIF(state = 'sending', settled_at, ?1),
-                            state = IIF(state = 'sending', state, 'cancelled')
-                         WHERE id IN (
-                            SELECT d.id FROM json_each(?2) j CROSS JOIN deliveries d
-                              ON d.notification_id = unhex(j.value ->> 0) AND d.user_id = j.value ->> 2
-                            WHERE d.state IN ('pending', 'retrying', 'sending'))
-                         RETURNING id, notification_id, app, user_id, channel, priority, state, attempt",
-                    )
-                    .bind(now)
-                    .bind(rows.clone()),
-                )
-                .await?;
-            for row in &cancelled {
-                let c = Cells::of("deliveries", row);
-                if c.state("state")? == DeliveryState::Cancelled {
-                    let t = transition(c, DeliveryState::Cancelled, Some(reason::COLLAPSED.to_owned()))?;
-                    tx.effects.transitions.push(t);
-                }
-            }
+            let sql = sqlx::query(take_back!(
+                "id IN (SELECT d.id FROM json_each(?3) j CROSS JOIN deliveries d
+                          ON d.notification_id = unhex(j.value ->> 0) AND d.user_id = j.value ->> 2)"
+            ));
+            let sql = sql.bind(now).bind(reason::COLLAPSED).bind(rows.clone());
+            take_back::run(tx, "cancelling collapsed deliveries", sql).await?;
             tx.exec(
                 "archiving collapsed feed items",
                 sqlx::query(

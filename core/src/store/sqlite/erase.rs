@@ -3,14 +3,14 @@
 use super::{
     accept::encode,
     audit,
-    collapse::transition,
     group::Operation,
     rows::{Cells, blob},
+    take_back::{self, take_back},
     tx::Tx,
 };
 use async_trait::async_trait;
 use campanile_model::{
-    DeliveryState, UserKey,
+    UserKey,
     api::Acceptance,
     effects::{FeedChange, FeedChangeKind},
     feed::Counts,
@@ -87,33 +87,10 @@ impl Erase {
 
     async fn stop_deliveries(&self, tx: &mut Tx<'_>, erased: &mut Erased) -> StoreResult<()> {
         let now = tx.now;
-        let rows = tx
-            .fetch(
-                "cancelling an erased user's deliveries",
-                sqlx::query(
-                    "UPDATE deliveries SET
-                        stop = IIF(state = 'sending', 'erased', stop),
-                        reason = IIF(state = 'sending', reason, 'erased'),
-                        settled_at = IIF(state = 'sending', settled_at, ?1),
-                        state = IIF(state = 'sending', state, 'cancelled')
-                     WHERE app = ?2 AND user_id = ?3 AND state IN ('pending', 'retrying', 'sending')
-                     RETURNING id, notification_id, app, user_id, channel, priority, state, attempt",
-                )
-                .bind(now)
-                .bind(self.user.app.as_str())
-                .bind(self.user.user.as_str()),
-            )
-            .await?;
-        for row in &rows {
-            let c = Cells::of("deliveries", row);
-            if c.state("state")? == DeliveryState::Sending {
-                erased.in_flight += 1;
-            } else {
-                erased.cancelled += 1;
-                let t = transition(c, DeliveryState::Cancelled, Some(reason::ERASED.to_owned()))?;
-                tx.effects.transitions.push(t);
-            }
-        }
+        let sql = sqlx::query(take_back!("app = ?3 AND user_id = ?4"));
+        let sql = sql.bind(now).bind(reason::ERASED).bind(self.user.app.as_str()).bind(self.user.user.as_str());
+        let taken = take_back::run(tx, "cancelling an erased user's deliveries", sql).await?;
+        (erased.cancelled, erased.in_flight) = (taken.cancelled, taken.in_flight);
         // A dead one must not come back by replay.
         self.delete("UPDATE deliveries SET stop = 'erased' WHERE app = ? AND user_id = ? AND state = 'dead'", tx)
             .await?;

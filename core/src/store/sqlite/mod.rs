@@ -33,6 +33,7 @@ mod retain;
 mod rows;
 mod suppress;
 mod sweep;
+mod take_back;
 #[cfg(test)]
 mod tests;
 mod tx;

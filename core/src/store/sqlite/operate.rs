@@ -2,15 +2,15 @@
 
 use super::{
     SqliteStore, audit,
-    collapse::transition,
     group::Operation,
     read::{Reads, now},
     rows::{Cells, blob},
+    take_back::{self, TakenBack, take_back},
     tx::Tx,
 };
 use async_trait::async_trait;
 use campanile_model::{
-    AppId, ChannelName, DeliveryState, NotificationId, Timestamp,
+    AppId, ChannelName, NotificationId, Timestamp,
     ports::{Actor, CancelOutcome, Pause, StoreResult},
     state::reason,
 };
@@ -58,33 +58,9 @@ impl Operation for Cancel {
             .bind(id.clone()),
         )
         .await?;
-        let rows = tx
-            .fetch(
-                "cancelling deliveries",
-                sqlx::query(
-                    "UPDATE deliveries SET
-                        stop = IIF(state = 'sending', COALESCE(stop, 'cancelled'), stop),
-                        reason = IIF(state = 'sending', reason, 'cancelled'),
-                        settled_at = IIF(state = 'sending', settled_at, ?1),
-                        state = IIF(state = 'sending', state, 'cancelled')
-                     WHERE notification_id = ?2 AND state IN ('pending', 'retrying', 'sending')
-                     RETURNING id, notification_id, app, user_id, channel, priority, state, attempt",
-                )
-                .bind(now)
-                .bind(id.clone()),
-            )
-            .await?;
-        let mut outcome = CancelOutcome::default();
-        for row in &rows {
-            let c = Cells::of("deliveries", row);
-            if c.state("state")? == DeliveryState::Sending {
-                outcome.in_flight += 1;
-            } else {
-                outcome.cancelled += 1;
-                let t = transition(c, DeliveryState::Cancelled, Some(reason::CANCELLED.to_owned()))?;
-                tx.effects.transitions.push(t);
-            }
-        }
+        let sql = sqlx::query(take_back!("notification_id = ?3")).bind(now).bind(reason::CANCELLED).bind(id.clone());
+        let TakenBack { cancelled, in_flight } = take_back::run(tx, "cancelling deliveries", sql).await?;
+        let mut outcome = CancelOutcome { cancelled, in_flight, already_sent: 0 };
         let row = tx
             .fetch_opt(
                 "counting sent deliveries",
