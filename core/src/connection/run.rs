@@ -286,3 +286,7 @@ async fn next(t: &mut Transport, conn: &Conn) -> Event {
     })
     .await
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;
