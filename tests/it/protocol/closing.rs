@@ -113,3 +113,27 @@ async fn a_disabled_user_is_closed_for_good() {
     assert_eq!(v1.closed().await.code, 4403);
     assert_eq!(classic.closed().await.code, 1000);
 }
+
+#[tokio::test]
+async fn what_an_operator_closes_stands_in_the_audit_log() {
+    let host = TestHost::shared().await;
+    let user = unique("closed");
+    let mut one = Connect::to(host).token(&token::user(&user)).v1().open().await;
+    let id = one.expect("hello").await["data"]["conn_id"].as_str().unwrap().to_owned();
+    let path = format!("/api/v1/connections/{id}?why=revoked");
+    assert_eq!(host.api().delete(&path).await.status, 200);
+    assert_eq!(one.closed().await.code, 4401);
+    host.api().delete(&path).await.problem(404);
+    let mut two = Connect::to(host).token(&token::user(&user)).v1().open().await;
+    two.expect("hello").await;
+    host.api().post(&format!("/api/v1/users/{user}/disconnect"), &json!({})).await.expect(200);
+    assert_eq!(two.closed().await.code, 1012);
+    let log = host.api().get("/api/v1/audit?limit=100").await.expect(200);
+    let entry = |action: &str, target: &str| {
+        let items = log["items"].as_array().unwrap();
+        items.iter().filter(|e| e["action"] == action && e["target"] == target).cloned().collect::<Vec<_>>()
+    };
+    let closed = entry("connection.close", &id);
+    assert_eq!((closed.len(), &closed[0]["detail"]), (1, &json!({"user_id": user, "why": "revoked"})));
+    assert_eq!(entry("user.disconnect", &user).len(), 1);
+}
