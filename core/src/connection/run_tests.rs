@@ -22,7 +22,7 @@ use campanile_model::{
     signal::{PushTarget, Signal},
 };
 use serde_json::Value;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 const HEAD: i64 = 120;
 
@@ -49,7 +49,7 @@ struct Busy {
 
 impl Busy {
     fn push(&self, now: During) {
-        if now == self.during && !self.pushed.swap(true, Ordering::Relaxed) {
+        if now == self.during && !self.pushed.swap(true, Relaxed) {
             for seq in [HEAD, HEAD + 1] {
                 let target = PushTarget { user: user(), seq, counts: Counts { version: seq, ..Counts::default() } };
                 self.hub.signal(&Signal::Push { frame: frame(), users: Arc::new([target]) });
