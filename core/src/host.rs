@@ -1,7 +1,7 @@
 //! Builds every part in order; start and stop readable on one screen.
 
 use crate::{
-    channel::{self, Registry, Renderer},
+    channel::{self, Renderer},
     config::Config,
     connection::{self, Hub, LocalBus},
     dev::mailbox::Mailbox,
@@ -12,6 +12,7 @@ use crate::{
     ingest::{Ingest, IngestParts},
     observe::Metrics,
     queue::LocalQueue,
+    services::Services,
     status::{self, Status},
     store,
     worker::Worker,
@@ -19,9 +20,9 @@ use crate::{
 use campanile_model::{
     Clock, NodeId,
     clock::SystemClock,
-    ports::{Bus, Store, StoreError, StoreResult, WorkQueue},
+    ports::{Store, StoreError, StoreResult, WorkQueue},
 };
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     task::JoinHandle,
@@ -36,35 +37,6 @@ const STORE_RETRY: Duration = Duration::from_millis(500);
 const AFTER_DRAIN: Duration = Duration::from_millis(2500);
 /// Closing the database, and telling the last commits.
 const CLOSE: Duration = Duration::from_secs(1);
-
-/// What every part may lean on. Built once, never changed.
-pub struct Services {
-    pub config: Arc<Config>,
-    /// `serve --dev`.
-    pub dev: bool,
-    pub node: NodeId,
-    pub started_at: campanile_model::Timestamp,
-    /// Where we listen, after port 0 was resolved.
-    pub address: SocketAddr,
-    pub clock: Arc<dyn Clock>,
-    pub metrics: Arc<Metrics>,
-    pub store: Arc<dyn Store>,
-    pub queue: Arc<dyn WorkQueue>,
-    pub bus: Arc<dyn Bus>,
-    pub status: Arc<Status>,
-    pub channels: Arc<Registry>,
-    pub renderer: Arc<Renderer>,
-    pub ingest: Arc<Ingest>,
-    pub hub: Arc<Hub>,
-    pub jwt: Arc<Jwt>,
-    pub gate: Arc<Gate>,
-    /// Caught mail, with `--dev` and no relay.
-    pub mailbox: Option<Arc<Mailbox>>,
-    /// Fired first when the host stops: readiness goes off, nothing new is taken.
-    pub draining: CancellationToken,
-    /// Tasks that a stop waits for.
-    pub tasks: TaskTracker,
-}
 
 /// A database that is down is tried again for `database.start_timeout`.
 async fn open_store(

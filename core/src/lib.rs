@@ -14,6 +14,7 @@ pub mod http;
 pub mod ingest;
 pub mod observe;
 pub mod queue;
+pub mod services;
 pub mod status;
 pub mod store;
 pub mod worker;

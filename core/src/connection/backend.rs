@@ -1,8 +1,8 @@
 //! What a session asks of the host, as one small trait, so that the protocol is tested without a host.
 
 use crate::{
-    host::Services,
     http::auth::jwt::{Session as Token, TokenError},
+    services::Services,
 };
 use async_trait::async_trait;
 use campanile_model::{

@@ -4,7 +4,7 @@ use super::{
     hub::{Hub, SHARDS},
     run::CLOSE_LIMIT,
 };
-use crate::host::Services;
+use crate::services::Services;
 use campanile_model::{UserKey, ports::Store};
 use std::{
     sync::Arc,

@@ -5,7 +5,7 @@ use super::{
     page::{self, page},
     problem::ApiError,
 };
-use crate::host::Services;
+use crate::services::Services;
 use axum::{
     extract::State,
     response::{Redirect, Response},

@@ -14,7 +14,7 @@ use super::{
     page::page,
     problem::{ApiError, ApiResult},
 };
-use crate::host::Services;
+use crate::services::Services;
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, Method, header},

@@ -19,8 +19,8 @@ use crate::{
         protocol::Protocol,
         session::{Credential, Cursor, Issuer},
     },
-    host::Services,
     observe::metrics as m,
+    services::Services,
 };
 use axum::http::{HeaderMap, StatusCode, header, request::Parts};
 use campanile_model::{UserKey, ports::StoreError};

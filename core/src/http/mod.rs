@@ -19,7 +19,7 @@ pub mod ws;
 
 pub use openapi::openapi_document;
 
-use crate::host::Services;
+use crate::services::Services;
 use anyhow::Context;
 use axum::{
     http::StatusCode,

@@ -8,7 +8,7 @@ use super::{
     auth::{bearer, configured},
     problem::ApiError,
 };
-use crate::host::Services;
+use crate::services::Services;
 use axum::{
     Json,
     extract::State,

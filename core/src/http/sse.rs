@@ -18,7 +18,7 @@ use crate::{
         session::Cursor,
         transport::{EventStream, Transport},
     },
-    host::Services,
+    services::Services,
 };
 use axum::{
     body::Body,

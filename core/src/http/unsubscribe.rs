@@ -4,7 +4,7 @@
 //! scanners follow links. Everything that is not a token of ours gets the same 404.
 
 use super::{App, problem::ApiError};
-use crate::host::Services;
+use crate::services::Services;
 use axum::{
     extract::{Path, State},
     http::{HeaderValue, StatusCode, header},

@@ -16,7 +16,7 @@ use crate::{
         session::{Cursor, Session},
         transport::{Socket, Transport},
     },
-    host::Services,
+    services::Services,
 };
 use axum::{
     extract::{Request, State},

@@ -17,10 +17,10 @@ mod watch;
 use crate::{
     channel::{Registry, Renderer},
     config::Config,
-    host::Services,
     ingest::Ingest,
     observe::Metrics,
     queue::{Bell, Relay},
+    services::Services,
     status::Status,
 };
 use campanile_model::{

@@ -1,13 +1,13 @@
 //! `/api/v1/me`: an end user's own feed, the same as over the socket, and tickets for opening one.
 
 use crate::{
-    host::Services,
     http::{
         ApiRoutes,
         auth::{EndUser, keys::sha256, one_header},
         extract::{JsonBody, Params, PathId},
         problem::{ApiError, ApiResult, FieldError},
     },
+    services::Services,
 };
 use axum::{
     Json,

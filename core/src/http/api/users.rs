@@ -2,13 +2,13 @@
 
 use super::notifications::{Problems, ReadProblems, input};
 use crate::{
-    host::Services,
     http::{
         ApiRoutes,
         auth::Application,
         problem::{ApiError, ApiResult, FieldError},
     },
     ingest::contact,
+    services::Services,
 };
 use axum::{
     Json,

@@ -8,7 +8,7 @@ pub mod origin;
 pub mod outbound;
 pub mod proxies;
 
-use crate::{config::Config, host::Services, http::problem::ApiError};
+use crate::{config::Config, http::problem::ApiError, services::Services};
 use anyhow::Context;
 use axum::{
     extract::FromRequestParts,

@@ -10,8 +10,8 @@ use super::super::{
 };
 use crate::{
     dev::seed,
-    host::Services,
     ingest::{Answer, Caller},
+    services::Services,
 };
 use axum::{
     Json,

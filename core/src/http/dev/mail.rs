@@ -6,7 +6,7 @@ use super::super::{
     page::{document, page},
     problem::{ApiError, ApiResult},
 };
-use crate::{dev::mailbox::Caught, host::Services};
+use crate::{dev::mailbox::Caught, services::Services};
 use axum::{
     extract::{Path, Query, State},
     response::{

@@ -1,6 +1,6 @@
 //! Gauges that are read, not counted: refreshed when someone asks, from the database once a second at most.
 
-use crate::{host::Services, observe::metrics as m};
+use crate::{observe::metrics as m, services::Services};
 use campanile_model::ports::QueueStats;
 use std::{collections::BTreeMap, time::Duration};
 use tokio::{sync::Mutex, time::Instant};

@@ -7,12 +7,12 @@ use super::{
     send::{IDEMPOTENCY_KEY, counted},
 };
 use crate::{
-    host::Services,
     http::{
         auth::Application,
         problem::{ApiError, ApiResult, FieldError},
     },
     ingest::{Answer, Faults, IngestError, Invalid, names},
+    services::Services,
 };
 use axum::{
     Json,

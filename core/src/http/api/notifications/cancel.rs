@@ -2,11 +2,11 @@
 
 use super::{ReadProblems, input};
 use crate::{
-    host::Services,
     http::{
         auth::Application,
         problem::{ApiError, ApiResult},
     },
+    services::Services,
 };
 use axum::{
     Json,

@@ -6,9 +6,9 @@ use super::{
     view::NotificationSummary,
 };
 use crate::{
-    host::Services,
     http::{auth::Application, problem::ApiResult},
     ingest::{Directory, names},
+    services::Services,
 };
 use axum::{
     Json,

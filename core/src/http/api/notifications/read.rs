@@ -6,11 +6,11 @@ use super::{
     view::NotificationView,
 };
 use crate::{
-    host::Services,
     http::{
         auth::Application,
         problem::{ApiError, ApiResult},
     },
+    services::Services,
 };
 use axum::{
     Json,

@@ -6,13 +6,13 @@ use super::{
     caller, input,
 };
 use crate::{
-    host::Services,
     http::{
         auth::Application,
         problem::{ApiError, ApiResult, FieldError},
     },
     ingest::{self, Answer},
     observe::metrics::ByReason,
+    services::Services,
 };
 use axum::{
     Json,

@@ -1,8 +1,8 @@
 //! Who changed what.
 
 use crate::{
-    host::Services,
     http::{ApiRoutes, auth::Application, extract::Params, problem::ApiResult},
+    services::Services,
 };
 use axum::{Json, extract::State};
 use campanile_model::ports::{AuditRow, Scope};

@@ -2,13 +2,13 @@
 
 use crate::{
     channel::ChannelView,
-    host::Services,
     http::{
         ApiRoutes,
         auth::Application,
         extract::JsonBody,
         problem::{ApiError, ApiResult, FieldError},
     },
+    services::Services,
 };
 use axum::{
     Json,

@@ -2,13 +2,13 @@
 
 use crate::{
     connection::ConnectionInfo,
-    host::Services,
     http::{
         ApiRoutes,
         auth::Application,
         extract::{JsonBody, Params, PathId},
         problem::{ApiError, ApiResult, FieldError},
     },
+    services::Services,
 };
 use axum::{
     Json,

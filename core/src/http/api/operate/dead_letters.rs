@@ -1,7 +1,6 @@
 //! Deliveries that were given up on, and trying them again.
 
 use crate::{
-    host::Services,
     http::{
         ApiRoutes,
         api::{page_size, parsed},
@@ -9,6 +8,7 @@ use crate::{
         extract::{JsonBody, Params, PathId},
         problem::{ApiError, ApiResult, FieldError},
     },
+    services::Services,
 };
 use axum::{Json, extract::State, http::StatusCode};
 use campanile_model::{

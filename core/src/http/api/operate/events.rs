@@ -1,7 +1,6 @@
 //! A live tail of deliveries: one server-sent event per arrival at a state. Nothing is kept for those who come later.
 
 use crate::{
-    host::Services,
     http::{
         ApiRoutes,
         api::parsed,
@@ -9,6 +8,7 @@ use crate::{
         extract::Params,
         problem::{ApiError, ApiResult, FieldError},
     },
+    services::Services,
 };
 use axum::{
     extract::State,

@@ -1,13 +1,13 @@
 //! API keys of applications. A key is shown once, when it is made; the store has its hash.
 
 use crate::{
-    host::Services,
     http::{
         ApiRoutes,
         auth::{Application, keys},
         extract::{JsonBody, PathId},
         problem::{ApiError, ApiResult, FieldError},
     },
+    services::Services,
 };
 use axum::{Json, extract::State, http::StatusCode};
 use campanile_model::{

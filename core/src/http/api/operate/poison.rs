@@ -1,8 +1,8 @@
 //! Messages from the queue that could not be read or were not valid, with the reason.
 
 use crate::{
-    host::Services,
     http::{ApiRoutes, auth::Application, extract::Params, problem::ApiResult},
+    services::Services,
 };
 use axum::{Json, extract::State};
 use campanile_model::ports::{PoisonRow, Scope};

@@ -1,8 +1,8 @@
 //! What waits, per channel.
 
 use crate::{
-    host::Services,
     http::{ApiRoutes, auth::Application, problem::ApiResult},
+    services::Services,
 };
 use axum::{Json, extract::State};
 use campanile_model::{

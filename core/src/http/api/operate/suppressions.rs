@@ -1,7 +1,6 @@
 //! Addresses and subscriptions that get nothing, by rule.
 
 use crate::{
-    host::Services,
     http::{
         ApiRoutes,
         api::page_size,
@@ -9,6 +8,7 @@ use crate::{
         extract::{JsonBody, Params},
         problem::{ApiError, ApiResult, FieldError},
     },
+    services::Services,
 };
 use axum::{
     Json,
