@@ -1,5 +1,7 @@
 //! The worker over the real embedded store, with a channel that does as it is told.
 
+mod rig;
+
 use super::{Context, Worker};
 use crate::{
     channel::{
@@ -23,6 +25,7 @@ use campanile_model::{
     work::{ClaimOutcome, Claimed},
 };
 use campanile_plugin::{DeliveryError, Reason};
+use rig::Rig;
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -47,171 +50,6 @@ pub fn claimed(attempt: u32) -> Claimed {
 
 fn ms(n: u64) -> Dur {
     Dur(Duration::from_millis(n))
-}
-
-/// A host without doors: store, status, queue, ingest, one external channel and the in-app one.
-struct Rig {
-    config: Config,
-    store: Arc<dyn Store>,
-    status: Arc<Status>,
-    parts: Option<Context>,
-    worker: Option<Worker>,
-    seen: Mutex<broadcast::Receiver<Transition>>,
-    fake: Arc<Fake>,
-    push: Arc<Fake>,
-    _dir: tempfile::TempDir,
-}
-
-impl Rig {
-    async fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
-        Self::with(answers, |_| {}).await
-    }
-
-    /// With the limits of e-mail for the external channel, `probe`. Fast enough to watch: a retry schedule of 20, 40 and 60 ms.
-    async fn with(answers: impl IntoIterator<Item = Answer>, change: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = config::defaults().unwrap();
-        config.server.data_dir = dir.path().to_owned();
-        config.retry.schedule = vec![ms(20), ms(40), ms(60)];
-        config.worker.poll = ms(10);
-        config.worker.sweep = ms(20);
-        config.retry.breaker_open = ms(50);
-        change(&mut config);
-        let shared = Arc::new(config.clone());
-        let metrics = Arc::new(Metrics::new());
-        let (sink, announcer) = status::announcements();
-        let store = store::open(&shared, Arc::new(sink), metrics.clone()).await.unwrap();
-        let queue: Arc<dyn WorkQueue> = LocalQueue::new(config.queue.capacity);
-        let bus = LocalBus::new();
-        let status = Status::new(store.clone(), queue.clone(), bus.clone(), metrics.clone());
-        let (fake, push) = (Fake::new(answers), Fake::new([]));
-        let mut in_app = fake::handle("websocket", push.clone());
-        in_app.in_app = true;
-        let mut probe = fake::handle("probe", fake.clone());
-        probe.timeout = *config.email.timeout;
-        let channels = Registry::new(vec![in_app, probe], &config.retry, &metrics);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let ingest = Ingest::new(IngestParts {
-            config: shared.clone(),
-            store: store.clone(),
-            status: status.clone(),
-            channels: channels.clone(),
-            queue: queue.clone(),
-            bus: bus.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        });
-        bus.attach(vec![channels.clone(), ingest.clone()]);
-        let seen = Mutex::new(status.watch());
-        tokio::spawn(status.clone().announce(announcer, channels.clone(), CancellationToken::new()));
-        let context = Context {
-            node: NodeId::new(),
-            clock,
-            store: store.clone(),
-            queue,
-            bus,
-            status: status.clone(),
-            channels,
-            renderer: Renderer::new(&config, "127.0.0.1:1".parse().unwrap(), metrics.clone()).unwrap(),
-            ingest,
-            leases: super::Leases::new(*config.worker.lease),
-            schedule: super::Schedule::new(&config.retry),
-            bell: Arc::default(),
-            turns: tokio::sync::Semaphore::new(super::TURNS as usize),
-            stop: CancellationToken::new(),
-            cut: CancellationToken::new(),
-            attempts: TaskTracker::new(),
-            troubled_at: Mutex::default(),
-            metrics,
-            config: shared,
-        };
-        Self { config, store, status, parts: Some(context), worker: None, seen, fake, push, _dir: dir }
-    }
-
-    fn start(mut self) -> Self {
-        self.worker = self.parts.take().map(Worker::run);
-        self
-    }
-
-    fn context(&self) -> &Context {
-        self.worker.as_ref().map(|w| &*w.ctx).or(self.parts.as_ref()).unwrap()
-    }
-
-    /// One notification to `bob` by `channel`.
-    async fn accept_by(&self, channel: &str, change: impl FnOnce(&mut Notification)) -> DeliveryId {
-        let mut notification = Notification::clone(&fake::notification());
-        change(&mut notification);
-        let id = DeliveryId::new();
-        let in_app = channel == "websocket";
-        let delivery = DeliveryPlan {
-            id,
-            channel: channel.into(),
-            recipient: (!in_app).then(|| "bob-1".to_owned()),
-            recipient_inline: true,
-            in_app,
-            suppressed: None,
-            fast: true,
-        };
-        let bob = RecipientPlan { user_id: "bob".into(), generation: 0, deliveries: vec![delivery] };
-        self.accept(notification, AudiencePlan::Inline(vec![bob])).await;
-        id
-    }
-
-    async fn accept(&self, notification: Notification, audience: AudiencePlan) {
-        let item = AcceptItem {
-            notification,
-            audience,
-            idempotency: None,
-            request: serde_json::json!({}),
-            source: Source::Api,
-        };
-        self.status.accept(item).await.unwrap();
-    }
-
-    async fn send(&self) -> DeliveryId {
-        self.accept_by("probe", |_| {}).await
-    }
-
-    /// Waits for the delivery's arrival at a state and gives its reason.
-    async fn until(&self, id: DeliveryId, state: S) -> Option<String> {
-        let arrival = async {
-            loop {
-                let mut seen = self.seen.lock().unwrap().resubscribe();
-                if let Some(row) = self.find(id).await.filter(|row| row.state == state) {
-                    return row.reason;
-                }
-                let _ = tokio::time::timeout(Duration::from_millis(200), seen.recv()).await;
-            }
-        };
-        if let Ok(reason) = tokio::time::timeout(Duration::from_secs(20), arrival).await {
-            return reason;
-        }
-        panic!("{id} did not become {state}: {:?}", self.find(id).await)
-    }
-
-    async fn find(&self, id: DeliveryId) -> Option<DeliveryRow> {
-        let filter = campanile_model::ports::NotificationFilter { limit: 100, ..Default::default() };
-        for (row, _) in self.store.notifications(&filter).await.unwrap() {
-            let detail = self.store.notification(&"default".into(), row.notification.id, None).await.unwrap().unwrap();
-            if let Some(found) = detail.deliveries.into_iter().find(|d| d.id == id) {
-                return Some(found);
-            }
-        }
-        None
-    }
-
-    async fn attempts(&self, id: DeliveryId) -> Vec<AttemptRow> {
-        self.find(id).await.unwrap().attempts
-    }
-
-    async fn outcomes(&self, id: DeliveryId) -> Vec<String> {
-        self.attempts(id).await.into_iter().map(|a| a.outcome).collect()
-    }
-
-    async fn drain(mut self, limit: Duration) -> Self {
-        self.worker.take().unwrap().drain(limit).await;
-        self
-    }
 }
 
 fn retry(code: &'static str) -> Answer {
