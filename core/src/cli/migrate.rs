@@ -12,7 +12,8 @@ use crate::{
     observe::Metrics,
     store::{
         self,
-        sqlite::open::{MIGRATIONS, database_path},
+        postgres::{self, open::is_postgres},
+        sqlite::{self, open::database_path},
     },
 };
 use async_trait::async_trait;
@@ -22,20 +23,20 @@ use campanile_model::{
 };
 use serde::Serialize;
 use sqlx::{
-    Connection, Row, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteRow},
+    Connection, PgConnection, Row, SqliteConnection, postgres::PgRow, sqlite::SqliteConnectOptions, sqlite::SqliteRow,
 };
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 #[derive(clap::Subcommand, Clone, Copy, Debug)]
 pub enum Command {
     /// Show which migrations are applied.
     Status,
-    /// Apply those that are missing; no server may run on the database meanwhile.
+    /// Apply those that are missing; no server may run on a SQLite file meanwhile.
     Up,
 }
 
@@ -62,7 +63,7 @@ pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
     if matches!(command, Command::Up) {
         up(&config).await?;
     }
-    let all = status(&file(&config)).await?;
+    let all = status(&Place::of(&config)).await?;
     out.show(&all, |out| draw(out, &all));
     if all.iter().any(|m| matches!(m.state, State::Changed | State::Unknown)) {
         return Err(Failure::new(Code::Unhealthy, "this database belongs to another build")
@@ -86,23 +87,77 @@ pub async fn connect(file: &Path) -> Result<Option<SqliteConnection>, sqlx::Erro
     SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(file).read_only(true)).await.map(Some)
 }
 
-pub async fn status(file: &Path) -> Outcome<Vec<Migration>> {
-    let unreadable = |e: sqlx::Error| {
-        Failure::new(Code::Unhealthy, format!("{} can't be read", file.display())).why(e).next("campanile doctor")
-    };
-    let mut applied: BTreeMap<i64, (String, Vec<u8>)> = BTreeMap::new();
-    if let Some(mut db) = connect(file).await.map_err(unreadable)? {
-        let known = sqlx::query("SELECT 1 FROM sqlite_master WHERE name = '_sqlx_migrations'");
-        if known.fetch_optional(&mut db).await.map_err(unreadable)?.is_some() {
-            let rows = sqlx::query("SELECT version, description, checksum FROM _sqlx_migrations WHERE success");
-            let read = |r: SqliteRow| Ok((r.try_get(0)?, (r.try_get(1)?, r.try_get(2)?)));
-            let rows = rows.fetch_all(&mut db).await.map_err(unreadable)?;
-            applied = rows.into_iter().map(read).collect::<Result<_, sqlx::Error>>().map_err(unreadable)?;
+/// Where the configured database is.
+pub enum Place {
+    File(PathBuf),
+    /// Its URL; it may hold a password.
+    Postgres(String),
+}
+
+impl Place {
+    pub fn of(config: &Config) -> Self {
+        match config.database.url.as_deref().filter(|url| is_postgres(url)) {
+            Some(url) => Self::Postgres(url.to_owned()),
+            None => Self::File(file(config)),
         }
-        // Nothing was written, so nothing can be lost by a close that fails.
-        let _ = db.close().await;
     }
-    let mut all: Vec<_> = MIGRATIONS
+
+    /// For people to read.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::File(file) => file.display().to_string(),
+            Self::Postgres(url) => crate::config::load::mask_password(url),
+        }
+    }
+}
+
+/// How long a server that may be down is asked.
+const ASKED: Duration = Duration::from_secs(5);
+
+pub async fn connect_postgres(url: &str) -> Result<PgConnection, sqlx::Error> {
+    let options = postgres::open::options(url).map_err(|e| sqlx::Error::Configuration(e.into()))?;
+    let no_answer = |_| sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 5 s"));
+    tokio::time::timeout(ASKED, PgConnection::connect_with(&options)).await.map_err(no_answer)?
+}
+
+type AppliedRows = BTreeMap<i64, (String, Vec<u8>)>;
+
+async fn applied(place: &Place) -> Result<AppliedRows, sqlx::Error> {
+    const APPLIED: &str = "SELECT version, description, checksum FROM _sqlx_migrations WHERE success";
+    match place {
+        Place::File(file) => {
+            let Some(mut db) = connect(file).await? else { return Ok(AppliedRows::new()) };
+            let known = sqlx::query("SELECT 1 FROM sqlite_master WHERE name = '_sqlx_migrations'");
+            let mut rows = Vec::new();
+            if known.fetch_optional(&mut db).await?.is_some() {
+                rows = sqlx::query(APPLIED).fetch_all(&mut db).await?;
+            }
+            // Nothing was written, so nothing can be lost by a close that fails.
+            let _ = db.close().await;
+            rows.into_iter().map(|r: SqliteRow| Ok((r.try_get(0)?, (r.try_get(1)?, r.try_get(2)?)))).collect()
+        }
+        Place::Postgres(url) => {
+            let mut db = connect_postgres(url).await?;
+            let known = sqlx::query("SELECT 1 WHERE to_regclass('_sqlx_migrations') IS NOT NULL");
+            let mut rows = Vec::new();
+            if known.fetch_optional(&mut db).await?.is_some() {
+                rows = sqlx::query(APPLIED).fetch_all(&mut db).await?;
+            }
+            let _ = db.close().await;
+            rows.into_iter().map(|r: PgRow| Ok((r.try_get(0)?, (r.try_get(1)?, r.try_get(2)?)))).collect()
+        }
+    }
+}
+
+pub async fn status(place: &Place) -> Outcome<Vec<Migration>> {
+    let mut applied = applied(place).await.map_err(|e| {
+        Failure::new(Code::Unhealthy, format!("{} can't be read", place.shown())).why(e).next("campanile doctor")
+    })?;
+    let migrations = match place {
+        Place::File(_) => &sqlite::MIGRATIONS,
+        Place::Postgres(_) => &postgres::MIGRATIONS,
+    };
+    let mut all: Vec<_> = migrations
         .iter()
         .map(|m| {
             let state = match applied.remove(&m.version) {
@@ -118,7 +173,8 @@ pub async fn status(file: &Path) -> Outcome<Vec<Migration>> {
     Ok(all)
 }
 
-/// The store's own way of opening: it takes the lock, so a running server is never migrated under its feet.
+/// The store's own way of opening: on SQLite it takes the file's lock, so a running server is never migrated under its feet;
+/// on PostgreSQL it waits for its turn.
 async fn up(config: &Config) -> Outcome {
     let store = store::open(config, Arc::new(Nobody), Arc::new(Metrics::new())).await.map_err(|e| {
         let code = if matches!(e, StoreError::Unavailable(_)) { Code::Unhealthy } else { Code::Failed };

@@ -2,17 +2,20 @@
 
 use super::check::Check;
 use super::duration::Dur;
-use crate::store::sqlite::open::database_path;
+use crate::store::{
+    postgres::open::{is_postgres, options},
+    sqlite::open::database_path,
+};
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// `sqlite:///path/to/file.db`. Default: campanile.db in `server.data_dir`.
+    /// `sqlite:///path/to/file.db` or `postgres://user:password@host/database`. Default: campanile.db in `server.data_dir`.
     pub url: Option<String>,
-    /// Connections that read; SQLite has one writer beside them.
+    /// Connections that read; SQLite has one writer beside them, PostgreSQL four.
     pub readers: u32,
-    /// How long a statement waits for a lock.
+    /// How long a statement waits for a lock: of the file on SQLite, of a row on PostgreSQL.
     pub busy_timeout: Dur,
     /// How long a database that is down at start is retried before exit code 3.
     pub start_timeout: Dur,
@@ -23,14 +26,13 @@ pub struct Database {
 impl Database {
     /// A file that belongs to this process alone.
     pub fn is_embedded(&self) -> bool {
-        self.url.as_deref().is_none_or(|url| url.starts_with("sqlite:"))
+        self.url.as_deref().is_none_or(|url| !is_postgres(url))
     }
 
     pub fn validate(&self, c: &mut Check) {
         if let Some(url) = &self.url {
-            let postgres = ["postgres:", "postgresql:"].iter().any(|p| url.starts_with(p));
-            c.not_available(postgres, "url", "PostgreSQL");
-            if !postgres && let Err(e) = database_path(url) {
+            let read = if is_postgres(url) { options(url).map(drop) } else { database_path(url).map(drop) };
+            if let Err(e) = read {
                 c.complain("url", e);
             }
         }

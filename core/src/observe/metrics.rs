@@ -174,6 +174,8 @@ metrics! {
     http_duration: Histograms<MethodRoute> = "campanile_http_request_duration_seconds", Family::new_with_constructor(attempt_seconds);
     /// Database connections by state (in_use, idle).
     db_pool: Family<ByState, Gauge> = "campanile_db_pool_connections", Family::default();
+    /// Pools replaced because they had lost their connections.
+    db_pool_replaced: Counter = "campanile_db_pool_replaced", Counter::default();
     /// Duration of database work by group of statements.
     db_query: Histograms<ByQuery> = "campanile_db_query_duration_seconds", Family::new_with_constructor(short_seconds);
     /// Writes that shared a commit.

@@ -1,6 +1,9 @@
 //! The database: who holds it, whether it is whole, whether its schema is this build's.
 
-use super::{super::migrate, Finding};
+use super::{
+    super::migrate::{self, Place},
+    Finding,
+};
 use crate::config::Config;
 use campanile_model::Timestamp;
 use rustix::fs::{FlockOperation, flock};
@@ -10,12 +13,16 @@ use std::{fs::File, path::Path};
 const WHAT: &str = "database";
 
 pub async fn check(config: &Config) -> Vec<Finding> {
-    let file = migrate::file(config);
+    let place = Place::of(config);
+    let file = match &place {
+        Place::File(file) => file,
+        Place::Postgres(url) => return server(url, &place).await,
+    };
     if !file.exists() {
         return vec![Finding::good(WHAT, format!("{} (made at the first start)", file.display()))];
     }
-    let mut found = vec![whole(&file).await, schema(&file).await];
-    if is_held(&file) {
+    let mut found = vec![whole(file).await, schema(&place).await];
+    if is_held(file) {
         found.push(Finding::good("lock", "a running server holds the database"));
     }
     found
@@ -23,15 +30,65 @@ pub async fn check(config: &Config) -> Vec<Finding> {
 
 /// When the newest notification was accepted: no clock may say less.
 pub async fn newest(config: &Config) -> Option<Timestamp> {
-    let mut db = migrate::connect(&migrate::file(config)).await.ok()??;
-    let newest: Option<i64> = sqlx::query_scalar("SELECT created_at FROM notifications ORDER BY id DESC LIMIT 1")
-        .fetch_optional(&mut db)
-        .await
-        .ok()?;
-    // Read only: nothing is lost by a close that fails.
-    let _ = db.close().await;
+    const NEWEST: &str = "SELECT created_at FROM notifications ORDER BY id DESC LIMIT 1";
+    // Only read: nothing is lost by a close that fails.
+    let newest: Option<i64> = match Place::of(config) {
+        Place::File(file) => {
+            let mut db = migrate::connect(&file).await.ok()??;
+            let newest = sqlx::query_scalar(NEWEST).fetch_optional(&mut db).await.ok()?;
+            let _ = db.close().await;
+            newest
+        }
+        Place::Postgres(url) => {
+            let mut db = migrate::connect_postgres(&url).await.ok()?;
+            let newest = sqlx::query_scalar(NEWEST).fetch_optional(&mut db).await.ok()?;
+            let _ = db.close().await;
+            newest
+        }
+    };
     Timestamp::from_timestamp_millis(newest?)
 }
+
+/// Oldest PostgreSQL that the store is tried on.
+const OLDEST: i32 = 13;
+
+/// A server: does it answer, is it new enough, has it room for our connections.
+async fn server(url: &str, place: &Place) -> Vec<Finding> {
+    let shown = place.shown();
+    let asked = async {
+        let mut db = migrate::connect_postgres(url).await?;
+        let said: (i32, i64) = sqlx::query_as(
+            "SELECT current_setting('server_version_num')::int / 10000,
+                    current_setting('max_connections')::bigint - (SELECT COUNT(*) FROM pg_stat_activity)",
+        )
+        .fetch_one(&mut db)
+        .await?;
+        let _ = db.close().await;
+        Ok::<_, sqlx::Error>(said)
+    };
+    match asked.await {
+        Err(e) => vec![Finding::wrong(
+            WHAT,
+            format!("{shown} can't be used: {e}"),
+            "start PostgreSQL, create the user and the database, and check database.url",
+        )],
+        Ok((version, _)) if version < OLDEST => {
+            vec![Finding::wrong(WHAT, format!("{shown} is PostgreSQL {version}"), "use PostgreSQL 13 or newer")]
+        }
+        Ok((version, free)) => {
+            let answers = format!("{shown} answers, PostgreSQL {version}");
+            let first = if free < ROOM {
+                Finding::look(WHAT, format!("{answers}; {free} connections left"), "raise max_connections")
+            } else {
+                Finding::good(WHAT, answers)
+            };
+            vec![first, schema(place).await]
+        }
+    }
+}
+
+/// Connections of one node, with some to spare.
+const ROOM: i64 = 20;
 
 async fn whole(file: &Path) -> Finding {
     let fix = "stop the server, keep a copy of the file, and restore a backup";
@@ -48,9 +105,9 @@ async fn whole(file: &Path) -> Finding {
     }
 }
 
-async fn schema(file: &Path) -> Finding {
+async fn schema(place: &Place) -> Finding {
     const WHAT: &str = "schema";
-    let all = match migrate::status(file).await {
+    let all = match migrate::status(place).await {
         Ok(all) => all,
         Err(e) => return Finding::wrong(WHAT, e.why.unwrap_or(e.what), "campanile migrate status"),
     };

@@ -31,7 +31,8 @@ pub(crate) const MAX_AGE: Duration = Duration::from_hours(72);
 pub(crate) struct Sitting {
     pub store: Arc<dyn Store>,
     pub set_clock: Box<dyn Fn(i64) + Send + Sync>,
-    pub _folder: tempfile::TempDir,
+    /// Goes when the store is done with it.
+    pub _place: Box<dyn Send + Sync>,
 }
 
 #[derive(Default)]

@@ -1,7 +1,9 @@
 //! Opening the file: URL, folder, OS lock, mode 600, migrations, connections.
 
-use super::error::{failed, statement};
-use crate::config::Config;
+use crate::{
+    config::Config,
+    store::sql::error::{failed, statement},
+};
 use campanile_model::ports::{StoreError, StoreResult};
 use rustix::fs::{FlockOperation, flock};
 use sqlx::{
@@ -52,13 +54,12 @@ pub fn database_path(url: &str) -> Result<PathBuf, String> {
     };
     match scheme {
         "sqlite" => {}
-        "postgres" | "postgresql" => {
-            return Err(
-                "PostgreSQL belongs to a later release; use sqlite:///path/to/file.db, or leave the key out".to_owned()
-            );
-        }
         // The rest may hold a password: only the scheme is repeated.
-        other => return Err(format!("unknown scheme {other:?}; write sqlite:///path/to/file.db")),
+        other => {
+            return Err(format!(
+                "unknown scheme {other:?}; write sqlite:///path/to/file.db or postgres://user@host/database"
+            ));
+        }
     }
     if rest.contains('?') {
         return Err("takes no parameters after the path; busy_timeout and readers are keys of their own".to_owned());
@@ -182,7 +183,6 @@ mod tests {
         assert_eq!(database_path("sqlite:///var/c.db").unwrap(), PathBuf::from("/var/c.db"));
         assert_eq!(database_path("sqlite://data/c.db").unwrap(), PathBuf::from("data/c.db"));
         for (url, word) in [
-            ("postgres://u:secret@h/db", "later release"),
             ("mysql://u:secret@h/db", "unknown scheme"),
             ("data/c.db", "not a database URL"),
             ("sqlite://", "names no file"),

@@ -1,8 +1,10 @@
 //! What only SQLite has: the file, the lock, the writer's own faults; and how fast it is.
 
-use super::{
-    SqliteStore,
+use super::super::sql::{
+    SqlStore,
     group::{Operation, Work},
+    relay::MoveOn,
+    statement::{Row, sql},
     tx::Tx,
 };
 use crate::{
@@ -19,11 +21,11 @@ use campanile_model::{
     },
     work::ClaimOutcome,
 };
-use sqlx::Row;
+use sqlx::Row as _;
 use std::{os::unix::fs::PermissionsExt, sync::Arc, time::Instant};
 
-async fn open(folder: &std::path::Path) -> StoreResult<Arc<SqliteStore>> {
-    SqliteStore::open(sqlite_settings(folder), Arc::new(Recorder::default()), Arc::new(Metrics::new())).await
+async fn open(folder: &std::path::Path) -> StoreResult<Arc<SqlStore>> {
+    super::start(sqlite_settings(folder), Arc::new(Recorder::default()), Arc::new(Metrics::new())).await
 }
 
 #[tokio::test]
@@ -103,7 +105,7 @@ impl Operation for Panics {
     type Output = ();
     const NAME: &'static str = "panics";
     async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
-        tx.exec("writing", sqlx::query("INSERT INTO meta (key, value) VALUES ('half', 'done')")).await?;
+        tx.exec("writing", sql("INSERT INTO meta (key, value) VALUES ('half', 'done')")).await?;
         panic!("as tested");
     }
 }
@@ -117,7 +119,7 @@ async fn the_writer_survives_a_panic() {
     assert!(!good.unwrap().replayed);
     store.accept(note("ada").item()).await.unwrap();
     assert_eq!(store.feed_state(&user("ada")).await.unwrap().counts.total, 2);
-    let half = store.reads.fetch("test", sqlx::query("SELECT 1 FROM meta WHERE key = 'half'")).await.unwrap();
+    let half = store.reads.fetch("test", sql("SELECT 1 FROM meta WHERE key = 'half'")).await.unwrap();
     assert!(half.is_empty(), "what it had written was rolled back");
     let page = store.reads.metrics.render();
     assert!(page.contains("campanile_panics_total{reason=\"store_writer\"}"), "{page}");
@@ -142,7 +144,7 @@ impl Operation for Holds {
 async fn too_much_waiting_is_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let settings = super::Settings { max_waiting: 4, ..sqlite_settings(folder.path()) };
-    let store = SqliteStore::open(settings, Arc::new(Recorder::default()), Arc::new(Metrics::new())).await.unwrap();
+    let store = super::start(settings, Arc::new(Recorder::default()), Arc::new(Metrics::new())).await.unwrap();
     let (open_gate, gate) = tokio::sync::oneshot::channel();
     let (work, held) = Work::operation(Holds(std::sync::Mutex::new(Some(gate))));
     store.writes.offer(work).unwrap();
@@ -176,8 +178,9 @@ impl Operation for Pragmas {
     const NAME: &'static str = "pragmas";
     async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<Vec<String>> {
         let mut said = Vec::new();
-        for sql in ["PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA foreign_keys"] {
-            let row = tx.fetch_opt("asking SQLite", sqlx::query(sql)).await?.unwrap();
+        for pragma in ["PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA foreign_keys"] {
+            let row = tx.fetch_opt("asking SQLite", sql(pragma)).await?.unwrap();
+            let Row::Sqlite(row) = row else { panic!("this is SQLite") };
             let text = row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|n| n.to_string()));
             said.push(text.unwrap());
         }
@@ -234,7 +237,7 @@ impl Operation for Reads {
 /// Looks into the database at the moment it is told of a commit.
 #[derive(Default)]
 struct Looks {
-    store: std::sync::OnceLock<Arc<SqliteStore>>,
+    store: std::sync::OnceLock<Arc<SqlStore>>,
     /// What it was told, what it saw.
     seen: std::sync::Mutex<Vec<(i64, i64)>>,
 }
@@ -254,8 +257,7 @@ impl EffectSink for Looks {
 async fn nothing_is_told_that_is_not_committed() {
     let folder = tempfile::tempdir().unwrap();
     let sink = Arc::new(Looks::default());
-    let store =
-        SqliteStore::open(sqlite_settings(folder.path()), sink.clone(), Arc::new(Metrics::new())).await.unwrap();
+    let store = super::start(sqlite_settings(folder.path()), sink.clone(), Arc::new(Metrics::new())).await.unwrap();
     sink.store.set(store.clone()).ok().unwrap();
     for _ in 0..3 {
         store.accept(note("ada").item()).await.unwrap();
@@ -271,9 +273,9 @@ async fn a_pause_after_the_look_still_holds_the_relay() {
     let ids = store.reads.relay_candidates(10, &[]).await.unwrap();
     assert_eq!(ids.len(), 1);
     store.pause(&ChannelName::email(), None, None, &actor()).await.unwrap();
-    assert!(store.write(super::relay::MoveOn { ids: ids.clone() }).await.unwrap().is_empty());
+    assert!(store.write(MoveOn { ids: ids.clone() }).await.unwrap().is_empty());
     store.resume(&ChannelName::email(), &actor()).await.unwrap();
-    assert_eq!(store.write(super::relay::MoveOn { ids }).await.unwrap().len(), 1);
+    assert_eq!(store.write(MoveOn { ids }).await.unwrap().len(), 1);
 }
 
 /// Cancel and collapse settle waiting rows themselves; a row that they did not see is stopped where it would be sent.

@@ -1,0 +1,210 @@
+//! API keys and socket tickets. Only hashes are kept.
+
+use super::{
+    audit,
+    group::Operation,
+    read::Reads,
+    rows::{Cells, Hex, json_rows},
+    statement::{by_engine, sql},
+    tx::Tx,
+};
+use async_trait::async_trait;
+use campanile_model::{
+    AppId, KeyId, Timestamp,
+    ports::{Actor, ApiKey, Scope, StoreResult, Ticket},
+};
+use serde_json::json;
+use std::time::Duration;
+
+fn api_key(c: Cells<'_>) -> StoreResult<ApiKey> {
+    let scopes = c
+        .get::<&str>("scopes")?
+        .split(',')
+        .filter(|s| !s.is_empty())
+        .map(|s| {
+            Scope::ALL
+                .into_iter()
+                .find(|scope| scope.as_str() == s)
+                .ok_or_else(|| c.wrong("scopes", format!("unknown scope {s:?}")))
+        })
+        .collect::<StoreResult<_>>()?;
+    Ok(ApiKey {
+        id: c.key_id("key_id")?,
+        app: AppId::from(c.get::<&str>("app")?),
+        name: c.text("name")?,
+        secret_hash: c.get::<&[u8]>("secret_hash")?.try_into().map_err(|e| c.wrong("secret_hash", e))?,
+        scopes,
+        created_at: c.time("created_at")?,
+        expires_at: c.opt_time("expires_at")?,
+        revoked_at: c.opt_time("revoked_at")?,
+        last_used_at: c.opt_time("last_used_at")?,
+    })
+}
+
+impl Reads {
+    pub async fn find_key(&self, id: KeyId) -> StoreResult<Option<ApiKey>> {
+        let row = self.fetch_opt("find_key", sql("SELECT * FROM api_keys WHERE key_id = $1").bind(id.0)).await?;
+        row.map(|row| api_key(Cells::of("api_keys", &row))).transpose()
+    }
+
+    pub async fn list_keys(&self, app: &AppId) -> StoreResult<Vec<ApiKey>> {
+        let rows = self
+            .fetch("list_keys", sql("SELECT * FROM api_keys WHERE app = $1 ORDER BY key_id").bind(app.as_str()))
+            .await?;
+        rows.iter().map(|row| api_key(Cells::of("api_keys", row))).collect()
+    }
+}
+
+pub struct CreateKey {
+    pub key: ApiKey,
+    pub actor: Actor,
+}
+
+#[async_trait]
+impl Operation for CreateKey {
+    type Output = ();
+    const NAME: &'static str = "create_key";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
+        let (key, now) = (&self.key, tx.now);
+        tx.exec(
+            "creating an app",
+            sql("INSERT INTO apps (app, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                .bind(key.app.as_str())
+                .bind(now),
+        )
+        .await?;
+        let scopes = key.scopes.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(",");
+        tx.exec(
+            "storing an API key",
+            sql("INSERT INTO api_keys (key_id, app, name, secret_hash, scopes, created_at, expires_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)")
+            .bind(key.id.0)
+            .bind(key.app.as_str())
+            .bind(&key.name)
+            .bind(key.secret_hash.to_vec())
+            .bind(&scopes)
+            .bind(key.created_at.timestamp_millis())
+            .bind(key.expires_at.map(|t| t.timestamp_millis())),
+        )
+        .await?;
+        let detail = json!({"app": key.app, "name": key.name, "scopes": scopes});
+        audit::append(tx, &self.actor, "key.create", &key.id.to_string(), Some(detail)).await
+    }
+}
+
+pub struct RevokeKey {
+    pub app: AppId,
+    pub id: KeyId,
+    pub actor: Actor,
+}
+
+#[async_trait]
+impl Operation for RevokeKey {
+    type Output = bool;
+    const NAME: &'static str = "revoke_key";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<bool> {
+        let now = tx.now;
+        let revoked = tx
+            .exec(
+                "revoking an API key",
+                sql("UPDATE api_keys SET revoked_at = $1 WHERE app = $2 AND key_id = $3 AND revoked_at IS NULL")
+                    .bind(now)
+                    .bind(self.app.as_str())
+                    .bind(self.id.0),
+            )
+            .await?;
+        if revoked == 0 {
+            return Ok(false);
+        }
+        audit::append(tx, &self.actor, "key.revoke", &self.id.to_string(), None).await?;
+        Ok(true)
+    }
+}
+
+pub struct TouchKeys {
+    pub used: Vec<(KeyId, Timestamp)>,
+}
+
+#[async_trait]
+impl Operation for TouchKeys {
+    type Output = ();
+    const NAME: &'static str = "touch_keys";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
+        let used: Vec<(Hex, i64)> = self.used.iter().map(|(id, at)| (Hex(id.0), at.timestamp_millis())).collect();
+        tx.exec(
+            "noting the use of API keys",
+            by_engine(
+                "UPDATE api_keys SET last_used_at = MAX(COALESCE(last_used_at, 0), j.at)
+                 FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS at FROM json_each($1)) j
+                 WHERE api_keys.key_id = j.id",
+                "UPDATE api_keys SET last_used_at = GREATEST(COALESCE(last_used_at, 0), j.at)
+                 FROM (SELECT (value ->> 0)::uuid AS id, (value ->> 1)::bigint AS at
+                       FROM jsonb_array_elements($1::jsonb)) j
+                 WHERE api_keys.key_id = j.id",
+            )
+            .bind(json_rows(&used)?),
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+pub struct PutTicket {
+    pub hash: [u8; 32],
+    pub ticket: Ticket,
+    pub ttl: Duration,
+}
+
+#[async_trait]
+impl Operation for PutTicket {
+    type Output = ();
+    const NAME: &'static str = "put_ticket";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
+        let expires_at = tx.now.saturating_add(self.ttl.as_millis() as i64);
+        tx.exec(
+            "storing a ticket",
+            sql("INSERT INTO ws_tickets (hash, app, user_id, origin, token_expires_at, expires_at)
+                 VALUES ($1, $2, $3, $4, $5, $6)")
+            .bind(self.hash.to_vec())
+            .bind(self.ticket.user.app.as_str())
+            .bind(self.ticket.user.user.as_str())
+            .bind(self.ticket.origin.as_deref())
+            .bind(self.ticket.token_expires_at.timestamp_millis())
+            .bind(expires_at),
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+pub struct TakeTicket {
+    pub hash: [u8; 32],
+}
+
+#[async_trait]
+impl Operation for TakeTicket {
+    type Output = Option<Ticket>;
+    const NAME: &'static str = "take_ticket";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<Option<Ticket>> {
+        let now = tx.now;
+        let row = tx
+            .fetch_opt(
+                "taking a ticket",
+                sql("DELETE FROM ws_tickets WHERE hash = $1
+                     RETURNING app, user_id, origin, token_expires_at, expires_at")
+                .bind(self.hash.to_vec()),
+            )
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let c = Cells::of("ws_tickets", &row);
+        if c.int("expires_at")? <= now {
+            return Ok(None);
+        }
+        Ok(Some(Ticket { user: c.user()?, origin: c.get("origin")?, token_expires_at: c.time("token_expires_at")? }))
+    }
+}

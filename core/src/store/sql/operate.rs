@@ -1,0 +1,236 @@
+//! What operators do: cancel, pause, resume.
+
+use super::{
+    SqlStore, audit,
+    group::Operation,
+    read::{Reads, now},
+    rows::Cells,
+    statement::{by_engine, sql},
+    take_back::{self, TakenBack, take_back},
+    tx::Tx,
+};
+use async_trait::async_trait;
+use campanile_model::{
+    AppId, ChannelName, NotificationId, Timestamp,
+    ports::{Actor, CancelOutcome, Pause, StoreResult},
+    state::reason,
+};
+use serde_json::json;
+
+/// Held rows that one transaction of a resume makes due.
+const RELEASE_BATCH: i64 = 1_000;
+
+pub struct Cancel {
+    pub app: AppId,
+    pub id: NotificationId,
+    pub actor: Actor,
+}
+
+#[async_trait]
+impl Operation for Cancel {
+    type Output = Option<CancelOutcome>;
+    const NAME: &'static str = "cancel";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<Option<CancelOutcome>> {
+        let (now, id) = (tx.now, self.id.0);
+        let found = tx
+            .exec(
+                "cancelling a notification",
+                sql("UPDATE notifications SET cancelled_at = COALESCE(cancelled_at, $1) WHERE app = $2 AND id = $3")
+                    .bind(now)
+                    .bind(self.app.as_str())
+                    .bind(id),
+            )
+            .await?;
+        if found == 0 {
+            return Ok(None);
+        }
+        // Unexpanded people get nothing; the cursor at the end lets the notification settle.
+        tx.exec(
+            "closing an audience",
+            sql("UPDATE audiences SET cursor = recipients, done_at = $1, lease_owner = NULL, lease_until = NULL,
+                        spec = '{\"recipients\":[]}'
+                 WHERE notification_id = $2 AND done_at IS NULL")
+            .bind(now)
+            .bind(id),
+        )
+        .await?;
+        let which = by_engine(take_back!(sqlite, "notification_id = $3"), take_back!(postgres, "notification_id = $3"));
+        let take = which.bind(now).bind(reason::CANCELLED).bind(id);
+        let TakenBack { cancelled, in_flight } = take_back::run(tx, "cancelling deliveries", take).await?;
+        let mut outcome = CancelOutcome { cancelled, in_flight, already_sent: 0 };
+        let row = tx
+            .fetch_opt(
+                "counting sent deliveries",
+                sql(
+                    "SELECT COUNT(*) AS n FROM deliveries WHERE notification_id = $1 AND state IN ('sent', 'delivered')",
+                )
+                .bind(id),
+            )
+            .await?;
+        outcome.already_sent = row.map_or(Ok(0), |row| Cells::of("deliveries", &row).count("n"))?;
+        let detail = json!({"cancelled": outcome.cancelled, "in_flight": outcome.in_flight});
+        audit::append(tx, &self.actor, "notification.cancel", &self.id.to_string(), Some(detail)).await?;
+        Ok(Some(outcome))
+    }
+}
+
+pub struct SetPause {
+    pub channel: ChannelName,
+    pub until: Option<Timestamp>,
+    pub reason: Option<String>,
+    pub actor: Actor,
+}
+
+#[async_trait]
+impl Operation for SetPause {
+    type Output = bool;
+    const NAME: &'static str = "pause";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<bool> {
+        let now = tx.now;
+        let until = self.until.map(|t| t.timestamp_millis());
+        let updated = tx
+            .exec(
+                "changing a pause",
+                sql(
+                    "UPDATE channel_pauses SET until = $1, reason = $2, actor = $3 WHERE channel = $4 AND ended IS NULL",
+                )
+                .bind(until)
+                .bind(self.reason.as_deref())
+                .bind(&self.actor.who)
+                .bind(self.channel.as_str()),
+            )
+            .await?;
+        if updated == 0 {
+            tx.exec(
+                "pausing a channel",
+                sql("INSERT INTO channel_pauses (channel, since, until, reason, actor) VALUES ($1, $2, $3, $4, $5)")
+                    .bind(self.channel.as_str())
+                    .bind(now)
+                    .bind(until)
+                    .bind(self.reason.as_deref())
+                    .bind(&self.actor.who),
+            )
+            .await?;
+            tx.set_paused(&self.channel, true);
+        }
+        let detail = json!({"until": self.until.map(campanile_model::clock::rfc3339), "reason": self.reason});
+        audit::append(tx, &self.actor, "channel.pause", self.channel.as_str(), Some(detail)).await?;
+        Ok(updated == 0)
+    }
+}
+
+pub struct EndPause {
+    pub channel: ChannelName,
+    pub actor: Actor,
+}
+
+#[async_trait]
+impl Operation for EndPause {
+    type Output = bool;
+    const NAME: &'static str = "resume";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<bool> {
+        let now = tx.now;
+        let ended = tx
+            .exec(
+                "ending a pause",
+                sql("UPDATE channel_pauses SET ended = $1 WHERE channel = $2 AND ended IS NULL")
+                    .bind(now)
+                    .bind(self.channel.as_str()),
+            )
+            .await?;
+        if ended == 0 {
+            return Ok(false);
+        }
+        tx.set_paused(&self.channel, false);
+        audit::append(tx, &self.actor, "channel.resume", self.channel.as_str(), None).await?;
+        Ok(true)
+    }
+}
+
+/// One batch of a channel's unclaimed due rows that would wait longer than now: published before the pause.
+struct ReleaseHeld {
+    channel: ChannelName,
+}
+
+#[async_trait]
+impl Operation for ReleaseHeld {
+    type Output = u64;
+    const NAME: &'static str = "resume";
+
+    fn rows(&self) -> usize {
+        RELEASE_BATCH as usize
+    }
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<u64> {
+        let now = tx.now;
+        tx.exec(
+            "releasing held deliveries",
+            by_engine(
+                "UPDATE deliveries SET relay_at = $1, relay_n = 0 WHERE id IN (
+                    SELECT id FROM deliveries
+                    WHERE channel = $2 AND state IN ('pending', 'retrying') AND next_attempt_at <= $1
+                      AND (relay_at > $1 OR relay_n > 0) LIMIT $3)",
+                "UPDATE deliveries SET relay_at = $1, relay_n = 0 WHERE id IN (
+                    SELECT id FROM deliveries
+                    WHERE channel = $2 AND state IN ('pending', 'retrying') AND next_attempt_at <= $1
+                      AND (relay_at > $1 OR relay_n > 0) LIMIT $3 FOR UPDATE SKIP LOCKED)",
+            )
+            .bind(now)
+            .bind(self.channel.as_str())
+            .bind(RELEASE_BATCH),
+        )
+        .await
+    }
+}
+
+impl SqlStore {
+    /// Rows whose `relay_at` has passed already are due as they are.
+    pub(super) async fn release_held(&self, channel: &ChannelName) -> StoreResult<()> {
+        while self.write_patiently(ReleaseHeld { channel: channel.clone() }).await? > 0 {}
+        Ok(())
+    }
+}
+
+impl Reads {
+    pub async fn pauses(&self) -> StoreResult<Vec<Pause>> {
+        let rows =
+            self.fetch("pauses", sql("SELECT * FROM channel_pauses WHERE ended IS NULL ORDER BY channel")).await?;
+        rows.iter()
+            .map(|row| {
+                let c = Cells::of("channel_pauses", row);
+                Ok(Pause {
+                    channel: c.channel("channel")?,
+                    since: c.time("since")?,
+                    until: c.opt_time("until")?,
+                    reason: c.get("reason")?,
+                    actor: c.text("actor")?,
+                })
+            })
+            .collect()
+    }
+
+    pub async fn lapsed_pauses(&self) -> StoreResult<Vec<ChannelName>> {
+        let rows = self
+            .fetch(
+                "pauses",
+                by_engine(
+                    concat!(
+                        "SELECT channel FROM channel_pauses WHERE ended IS NULL AND until <= ",
+                        now!(sqlite),
+                        " ORDER BY channel"
+                    ),
+                    concat!(
+                        "SELECT channel FROM channel_pauses WHERE ended IS NULL AND until <= ",
+                        now!(postgres),
+                        " ORDER BY channel"
+                    ),
+                )
+                .bind(self.offset()),
+            )
+            .await?;
+        rows.iter().map(|row| Cells::of("channel_pauses", row).channel("channel")).collect()
+    }
+}

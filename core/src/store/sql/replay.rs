@@ -1,0 +1,128 @@
+//! Replay of a dead letter: audited, fenced by its state, with a recipient that holds today.
+
+use super::{
+    audit,
+    collapse::{CollapseKey, Collapses, transition},
+    gate::Wanted,
+    group::Operation,
+    rows::{Cells, notification_columns},
+    statement::sql,
+    tx::Tx,
+};
+use async_trait::async_trait;
+use campanile_model::{
+    AppId, DeliveryId, DeliveryState,
+    ports::{Actor, ReplayOutcome, StoreResult},
+    state::reason,
+    user::Contact,
+};
+use serde_json::json;
+
+pub struct ReplayDead {
+    pub app: AppId,
+    pub id: DeliveryId,
+    pub actor: Actor,
+}
+
+#[async_trait]
+impl Operation for ReplayDead {
+    type Output = ReplayOutcome;
+    const NAME: &'static str = "replay";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<ReplayOutcome> {
+        let row = tx
+            .fetch_opt(
+                "reading a dead letter",
+                sql(concat!(
+                    "SELECT d.id, d.notification_id, d.user_id, d.channel, d.recipient, d.recipient_inline, d.in_app,
+                            d.state, d.reason, d.stop, d.attempt, n.cancelled_at IS NOT NULL AS cancelled, u.email,
+                            COALESCE(u.addresses, '{}') AS addresses, u.disabled_at IS NOT NULL AS disabled, ",
+                    notification_columns!(),
+                    " FROM deliveries d JOIN notifications n ON n.id = d.notification_id
+                      LEFT JOIN users u ON u.app = d.app AND u.user_id = d.user_id
+                      WHERE d.id = $1 AND d.app = $2"
+                ))
+                .bind(self.id.0)
+                .bind(self.app.as_str()),
+            )
+            .await?;
+        let Some(row) = row else { return Ok(ReplayOutcome::NotFound) };
+        let c = Cells::of("deliveries", &row);
+        let recipient = match replayable(tx, c).await? {
+            Ok(recipient) => recipient,
+            Err(why) => return Ok(ReplayOutcome::NotReplayable(why)),
+        };
+        let now = tx.now;
+        let revived = tx
+            .fetch_opt(
+                "replaying a dead letter",
+                sql("UPDATE deliveries SET state = 'pending', reason = NULL, spent = 0, losses = 0, due_at = $1,
+                            next_attempt_at = $1, relay_at = $1, relay_n = 0, settled_at = NULL, stop = NULL,
+                            recipient = $2
+                     WHERE id = $3 AND state = 'dead'
+                     RETURNING id, notification_id, app, user_id, channel, priority, attempt")
+                .bind(now)
+                .bind(recipient)
+                .bind(self.id.0),
+            )
+            .await?;
+        let Some(revived) = revived else { return Ok(ReplayOutcome::NotReplayable("not_dead")) };
+        let t = transition(Cells::of("deliveries", &revived), DeliveryState::Pending, None)?;
+        tx.effects.transitions.push(t);
+        let detail = json!({"reason": c.get::<Option<String>>("reason")?, "attempt": c.small("attempt")?});
+        audit::append(tx, &self.actor, "delivery.replay", &self.id.to_string(), Some(detail)).await?;
+        Ok(ReplayOutcome::Replayed)
+    }
+}
+
+/// Whom to send to, or why nobody.
+async fn replayable(tx: &mut Tx<'_>, c: Cells<'_>) -> StoreResult<Result<Option<String>, &'static str>> {
+    if c.state("state")? != DeliveryState::Dead {
+        return Ok(Err("not_dead"));
+    }
+    if c.flag("cancelled")? {
+        return Ok(Err(reason::CANCELLED));
+    }
+    // An erase, a cancel or a collapse that came while it was sending or dead.
+    match c.get::<Option<&str>>("stop")? {
+        Some(reason::ERASED) => return Ok(Err(reason::ERASED)),
+        Some(reason::COLLAPSED) => return Ok(Err(reason::COLLAPSED)),
+        Some(_) => return Ok(Err(reason::CANCELLED)),
+        None => {}
+    }
+    let n = c.notification("notification_id")?;
+    if n.expires_at.is_some_and(|at| at.timestamp_millis() <= tx.now) {
+        return Ok(Err(reason::EXPIRED));
+    }
+    let user = c.user()?;
+    if let Some(key) = CollapseKey::of(&n, &user.user) {
+        let collapses = Collapses::of_keys(tx, std::slice::from_ref(&key)).await?;
+        if collapses.is_superseded(&key, n.id) {
+            return Ok(Err(reason::COLLAPSED));
+        }
+    }
+    if c.flag("disabled")? {
+        return Ok(Err(reason::USER_DISABLED));
+    }
+    if c.flag("in_app")? {
+        return Ok(Ok(None));
+    }
+    let channel = c.channel("channel")?;
+    let recipient = if c.flag("recipient_inline")? {
+        c.get::<Option<String>>("recipient")?
+    } else {
+        let contact = Contact { email: c.get("email")?, addresses: c.json("addresses")?, ..Contact::default() };
+        contact.address(&channel).map(str::to_owned)
+    };
+    let Some(recipient) = recipient else { return Ok(Err(reason::NO_ADDRESS)) };
+    let mut wanted = Wanted::default();
+    wanted.add(&n, &user.user, &channel, Some(&recipient));
+    let gate = wanted.load(tx).await?;
+    if gate.unsubscribed(&n, &user.user, &channel) {
+        return Ok(Err(reason::UNSUBSCRIBED));
+    }
+    if gate.address_of(&n, &channel, &recipient) {
+        return Ok(Err(reason::SUPPRESSED_ADDRESS));
+    }
+    Ok(Ok(Some(recipient)))
+}
