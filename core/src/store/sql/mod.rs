@@ -51,7 +51,7 @@ use std::{
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
-use writer::{Link, Message, Opener, Writer, Writes};
+use writer::{Link, Message, Opener, Turns, Writer, Writes};
 
 /// A store on either engine.
 pub struct SqlStore {
@@ -94,6 +94,7 @@ impl SqlStore {
     pub fn start(parts: Parts, sink: &Arc<dyn EffectSink>, metrics: &Arc<Metrics>) -> Arc<Self> {
         let (sender, inbox) = mpsc::channel(parts.max_waiting);
         let inbox = Arc::new(Mutex::new(inbox));
+        let turns = Arc::new(Turns::default());
         let writers = TaskTracker::new();
         for link in parts.links {
             let writer = Writer {
@@ -103,6 +104,8 @@ impl SqlStore {
                 metrics: metrics.clone(),
                 clock_offset: parts.clock_offset.clone(),
                 link: Some(link),
+                turns: turns.clone(),
+                turn: None,
             };
             writers.spawn(writer.run());
         }

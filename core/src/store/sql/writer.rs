@@ -28,7 +28,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 /// Rows of one commit.
 pub const GROUP_ROWS: usize = 2_000;
@@ -70,6 +70,37 @@ pub struct Writer {
     pub clock_offset: Arc<AtomicI64>,
     /// `None` after a fault of the connection: the next group opens another.
     pub link: Option<Link>,
+    pub turns: Arc<Turns>,
+    /// From the last COMMIT until it is told.
+    pub turn: Option<Turn>,
+}
+
+/// Commits are told in their order: a turn is taken while the transaction still holds its feeds, so of two that change one
+/// feed the earlier one has the earlier turn, and a socket sees no later seq first.
+#[derive(Default)]
+pub struct Turns(std::sync::Mutex<Option<oneshot::Receiver<()>>>);
+
+pub struct Turn {
+    before: Option<oneshot::Receiver<()>>,
+    done: oneshot::Sender<()>,
+}
+
+impl Turns {
+    fn take(&self) -> Turn {
+        let (done, after) = oneshot::channel();
+        let before = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).replace(after);
+        Turn { before, done }
+    }
+}
+
+impl Turn {
+    /// Waits for the turns before; this one ends when what comes back is dropped.
+    async fn come(self) -> oneshot::Sender<()> {
+        if let Some(before) = self.before {
+            let _ = before.await;
+        }
+        self.done
+    }
 }
 
 enum Failed {
@@ -133,7 +164,13 @@ impl Writer {
         let mut left = VecDeque::from([(group, CONTENTIONS)]);
         while let Some((mut group, tries)) = left.pop_front() {
             let (reused, started) = (self.link.is_some(), Instant::now());
-            match self.attempt(&mut group).await {
+            let outcome = self.attempt(&mut group).await;
+            // Until what is said below has been said, nobody who committed later speaks.
+            let _spoken = match self.turn.take() {
+                Some(turn) => Some(turn.come().await),
+                None => None,
+            };
+            match outcome {
                 Ok(effects) => {
                     self.metrics.db_commit_size.observe(group.callers() as f64);
                     self.sink.committed(effects).await;
@@ -178,11 +215,11 @@ impl Writer {
         };
         let offset = self.clock_offset.load(Ordering::Relaxed);
         // A caller on its way to COMMIT can't know what became of it when time is up.
-        let mut committing = false;
+        let mut turn = None;
         let transaction = async {
             match &mut link {
-                Link::Sqlite(conn) => sqlite(conn, group, &self.metrics, offset, &mut committing).await,
-                Link::Postgres(conn) => postgres(conn, group, &self.metrics, offset, &mut committing).await,
+                Link::Sqlite(conn) => sqlite(conn, group, &self.metrics, offset, &mut turn, &self.turns).await,
+                Link::Postgres(conn) => postgres(conn, group, &self.metrics, offset, &mut turn, &self.turns).await,
             }
         };
         let outcome = AssertUnwindSafe(async {
@@ -196,13 +233,15 @@ impl Writer {
         match outcome {
             Ok(Some(outcome)) => {
                 self.link = Some(link);
+                self.turn = turn;
                 outcome
             }
             Ok(None) => {
                 // Dropped as it is, without a word to a server that does not listen.
                 drop(link);
                 let e = silent(limit.unwrap_or_default());
-                Err(if committing { Failed::Commit(e) } else { Failed::Database(e) })
+                self.turn = turn;
+                Err(if self.turn.is_some() { Failed::Commit(e) } else { Failed::Database(e) })
             }
             Err(_) => {
                 // The connection was left in the middle of something; a new one knows nothing of it.
@@ -223,13 +262,14 @@ async fn sqlite(
     group: &mut Group,
     metrics: &Metrics,
     clock_offset: i64,
-    committing: &mut bool,
+    turn: &mut Option<Turn>,
+    turns: &Turns,
 ) -> Result<Effects, Failed> {
     // IMMEDIATE: a read that turns into a write would fail with BUSY_SNAPSHOT at once.
     let mut transaction: sqlx::Transaction<'_, Sqlite> =
         conn.begin_with("BEGIN IMMEDIATE").await.map_err(|e| Failed::Database(StoreError::Unavailable(Box::new(e))))?;
     let effects = work(Conn::Sqlite(&mut transaction), group, metrics, clock_offset).await?;
-    *committing = true;
+    *turn = Some(turns.take());
     let started = Instant::now();
     transaction.commit().await.map_err(|e| Failed::Commit(StoreError::Unavailable(Box::new(e))))?;
     committed(group, metrics, started);
@@ -241,12 +281,13 @@ async fn postgres(
     group: &mut Group,
     metrics: &Metrics,
     clock_offset: i64,
-    committing: &mut bool,
+    turn: &mut Option<Turn>,
+    turns: &Turns,
 ) -> Result<Effects, Failed> {
     let mut transaction: sqlx::Transaction<'_, Postgres> =
         conn.begin().await.map_err(|e| Failed::Database(StoreError::Unavailable(Box::new(e))))?;
     let effects = work(Conn::Postgres(&mut transaction), group, metrics, clock_offset).await?;
-    *committing = true;
+    *turn = Some(turns.take());
     let started = Instant::now();
     transaction.commit().await.map_err(commit_failed)?;
     committed(group, metrics, started);
