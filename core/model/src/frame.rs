@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 /// Keys of the `data` object that the platform owns; they win over keys of the application's `data`.
 pub const RESERVED_KEYS: [&str; 5] = ["notification_id", "title", "message", "notification_type", "timestamp"];
 
+/// What stands before the `data` object in a classic frame.
+const HEAD: &str = "{\"type\":\"notification\",\"data\":";
+
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub notification_id: NotificationId,
@@ -37,7 +40,8 @@ impl Frame {
         data: &Map<String, Value>,
     ) -> Self {
         let mut out = String::with_capacity(192 + title.len() + message.len());
-        out.push_str("{\"type\":\"notification\",\"data\":{\"notification_id\":\"");
+        out.push_str(HEAD);
+        out.push_str("{\"notification_id\":\"");
         out.push_str(&id.to_string());
         for (key, value) in [("title", title), ("message", message), ("notification_type", notification_type)] {
             out.push_str("\",\"");
@@ -58,8 +62,18 @@ impl Frame {
             out.push_str(&value.to_string());
         }
         out.push_str("}}");
-        let classic = Bytes::from(out);
-        let data = classic.slice("{\"type\":\"notification\",\"data\":".len()..classic.len() - 1);
+        Self::cut(id, Bytes::from(out))
+    }
+
+    /// The bytes of [`Frame::classic`], as another node encoded them; `None` when they are no such frame.
+    pub fn from_classic(id: NotificationId, classic: Bytes) -> Option<Self> {
+        let text = std::str::from_utf8(&classic).ok()?;
+        let whole = text.strip_prefix(HEAD).is_some_and(|data| data.starts_with('{') && data.ends_with("}}"));
+        whole.then(|| Self::cut(id, classic))
+    }
+
+    fn cut(id: NotificationId, classic: Bytes) -> Self {
+        let data = classic.slice(HEAD.len()..classic.len() - 1);
         Self { notification_id: id, data, classic }
     }
 
@@ -111,5 +125,17 @@ mod tests {
         assert_eq!((&v1["seq"], &v1["unread"]), (&json!(7), &json!(3)));
         assert_eq!(v1["data"], classic["data"]);
         assert_eq!(serde_json::from_slice::<Value>(&f.data()).unwrap(), classic["data"]);
+
+        let again = Frame::from_classic(f.notification_id, f.classic()).unwrap();
+        assert_eq!((again.classic(), again.data(), again.v1(7, 3)), (f.classic(), f.data(), f.v1(7, 3)));
+        let cut = f.classic().slice(..f.classic().len() - 1);
+        for wrong in [
+            cut,
+            Bytes::new(),
+            Bytes::from_static(b"{\"type\":\"notification\",\"data\":}}"),
+            Bytes::from_static(b"\xff"),
+        ] {
+            assert!(Frame::from_classic(f.notification_id, wrong).is_none());
+        }
     }
 }

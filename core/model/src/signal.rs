@@ -2,7 +2,7 @@
 //!
 //! A signal may be lost, doubled or late; nothing but speed depends on it.
 
-use crate::{AppId, ChannelName, UserKey, effects::FeedChange, feed::Counts, frame::Frame};
+use crate::{AppId, ChannelName, ConnId, NodeId, UserKey, effects::FeedChange, feed::Counts, frame::Frame};
 use std::sync::Arc;
 
 #[derive(Clone, Debug)]
@@ -10,6 +10,10 @@ pub enum Signal {
     /// New feed items of one notification.
     Push {
         frame: Frame,
+        users: Arc<[PushTarget]>,
+    },
+    /// New feed items whose frame is too large for the bus: a socket that is behind reads them from the feed.
+    Behind {
         users: Arc<[PushTarget]>,
     },
     /// `persist:false`: to open sockets only, no seq; slow sockets drop it.
@@ -23,10 +27,35 @@ pub enum Signal {
         user: UserKey,
         why: Disconnect,
     },
+    /// Close one connection of this app, wherever it is.
+    CloseConnection {
+        app: AppId,
+        conn: ConnId,
+        why: Disconnect,
+    },
     /// Pauses of this channel changed; the rows are the truth.
     ChannelChanged(ChannelName),
     /// Keys of this app changed (revoked, created).
     KeysChanged(AppId),
+    /// Let a channel with an open breaker try again.
+    BreakerReset(ChannelName),
+    /// Instances of plugins, or the order of a channel's, changed; the rows are the truth.
+    InstancesChanged,
+    /// Let an instance with an open breaker try again.
+    InstanceReset(String),
+    /// Start an instance anew; the node where it was asked for has done so.
+    InstanceRestart {
+        instance: String,
+        by: NodeId,
+    },
+    /// Read a plugin's file anew; the node where it was asked for has done so.
+    PluginReload {
+        plugin: String,
+        by: NodeId,
+    },
+    /// Signals of other nodes may have been lost: forget what is remembered by their grace and look at the rows again.
+    /// Never travels; a node tells it to itself.
+    Missed,
 }
 
 #[derive(Clone, Debug)]

@@ -1,8 +1,59 @@
 //! People and their addresses.
 
-use crate::{AppId, ChannelName, Timestamp, UserId};
+use crate::{AppId, ChannelName, Timestamp, UserId, UserKey};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{
+    borrow::Borrow,
+    collections::BTreeMap,
+    hash::{Hash, Hasher},
+};
+
+/// A user's key by its parts, so that a map of [`UserKey`] can be asked without building one.
+pub trait UserRef {
+    fn app(&self) -> &str;
+    fn user(&self) -> &str;
+}
+
+impl UserRef for UserKey {
+    fn app(&self) -> &str {
+        self.app.as_str()
+    }
+    fn user(&self) -> &str {
+        self.user.as_str()
+    }
+}
+
+/// App and user.
+impl UserRef for (&str, &str) {
+    fn app(&self) -> &str {
+        self.0
+    }
+    fn user(&self) -> &str {
+        self.1
+    }
+}
+
+/// Hash and equality are those of `UserKey`, as `Borrow` demands.
+impl Hash for dyn UserRef + '_ {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.app().hash(state);
+        self.user().hash(state);
+    }
+}
+
+impl PartialEq for dyn UserRef + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.app() == other.app() && self.user() == other.user()
+    }
+}
+
+impl Eq for dyn UserRef + '_ {}
+
+impl<'a> Borrow<dyn UserRef + 'a> for UserKey {
+    fn borrow(&self) -> &(dyn UserRef + 'a) {
+        self
+    }
+}
 
 /// Where a user can be reached, as stored. `email` is also the address of the channel `email`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,4 +95,18 @@ pub struct Resolved {
     pub disabled: bool,
     /// Raised by every erase. A plan made from an older generation is refused, so that an erased address can't come back.
     pub generation: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn a_map_of_users_is_asked_by_parts() {
+        let map = HashMap::from([(UserKey::new("default", "ann"), 1)]);
+        assert_eq!(map.get(&("default", "ann") as &dyn UserRef), Some(&1));
+        assert_eq!(map.get(&("default", "an") as &dyn UserRef), None);
+        assert_eq!(map.get(&("defaulta", "nn") as &dyn UserRef), None);
+    }
 }

@@ -86,6 +86,8 @@ pub struct Finish {
     /// The effect may have happened although we can't know.
     pub uncertain: bool,
     pub provider_id: Option<String>,
+    /// Of the channel's instances, the one that made the attempt.
+    pub instance: Option<String>,
     pub next: NextStep,
     /// Whether the attempt counts against the schedule.
     pub spend: bool,

@@ -5,7 +5,9 @@
 //! a socket is sent. Every commit is told to the sink once; nothing here calls anybody upstream.
 
 #[cfg(test)]
-mod exam;
+pub(crate) mod exam;
+#[cfg(test)]
+mod plans;
 pub mod postgres;
 pub mod rules;
 pub mod sql;

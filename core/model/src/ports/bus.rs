@@ -1,4 +1,4 @@
-use crate::signal::Signal;
+use crate::{signal::Signal, user::UserRef};
 
 /// The node bus. Publishing never waits for a broker: what can't go now is dropped, and catch-up repairs it.
 pub trait Bus: Send + Sync + 'static {
@@ -11,6 +11,10 @@ pub trait Bus: Send + Sync + 'static {
 /// Who hears signals on this node: the hub, the channel registry, the key cache. Must not block.
 pub trait SignalSink: Send + Sync + 'static {
     fn signal(&self, signal: &Signal);
+    /// Whether pushes for this user are of any use here; asked for each user of another node's signal before it is built.
+    fn wants(&self, _user: &dyn UserRef) -> bool {
+        false
+    }
 }
 
 #[derive(Clone, Debug, thiserror::Error)]

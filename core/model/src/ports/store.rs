@@ -6,6 +6,7 @@
 //! Times handed in (`Timestamp`) are payload; whether something is due, lapsed or expired is judged by the database's
 //! own clock inside the statement.
 
+use super::{AuditStore, ClusterStore, ConsoleStore, PeopleStore, PluginStore, TriageStore};
 use crate::{
     AppId, ChannelName, DeliveryId, DeliveryState, KeyId, NodeId, NotificationId, Timestamp, UserId, UserKey,
     api::{Acceptance, ShownState},
@@ -20,8 +21,38 @@ use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 
 /// Everything a host needs of its database.
-pub trait Store: AcceptStore + WorkStore + FeedStore + UserStore + AccessStore + OperatorStore + SystemStore {}
-impl<T: AcceptStore + WorkStore + FeedStore + UserStore + AccessStore + OperatorStore + SystemStore> Store for T {}
+pub trait Store:
+    AcceptStore
+    + WorkStore
+    + FeedStore
+    + UserStore
+    + AccessStore
+    + OperatorStore
+    + AuditStore
+    + PeopleStore
+    + ClusterStore
+    + ConsoleStore
+    + PluginStore
+    + TriageStore
+    + SystemStore
+{
+}
+impl<T> Store for T where
+    T: AcceptStore
+        + WorkStore
+        + FeedStore
+        + UserStore
+        + AccessStore
+        + OperatorStore
+        + AuditStore
+        + PeopleStore
+        + ClusterStore
+        + ConsoleStore
+        + PluginStore
+        + TriageStore
+        + SystemStore
+{
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -117,6 +148,10 @@ pub trait WorkStore: Send + Sync + 'static {
     /// Publishing failed: `relay_at = now` for those still unclaimed.
     async fn relay_failed(&self, ids: &[DeliveryId]) -> StoreResult<()>;
 
+    /// The broker was away and may have lost messages: unclaimed due rows of one channel that would wait longer than the
+    /// relay's first step are due for it now, at most `limit` of them. Returns how many.
+    async fn relay_again(&self, channel: &ChannelName, limit: u32) -> StoreResult<u64>;
+
     /// Takes those that are ours to take: state, due, not expired, not cancelled, channel not paused. Suppressions and
     /// unsubscriptions are checked in the same transaction. Outcomes in the order of `ids`. A claim shares a commit.
     async fn claim(&self, ids: &[DeliveryId], node: NodeId, lease: Duration) -> StoreResult<Vec<ClaimOutcome>>;
@@ -169,8 +204,8 @@ pub trait FeedStore: Send + Sync + 'static {
     /// Items with `after < seq ≤ up_to`, oldest first, at most `limit`; archived and expired ones skipped but covered.
     async fn feed_replay(&self, user: &UserKey, after: i64, up_to: i64, limit: u32) -> StoreResult<Replay>;
 
-    /// How many items lie in `after < seq ≤ up_to` that a replay would send.
-    async fn feed_missed(&self, user: &UserKey, after: i64, up_to: i64) -> StoreResult<i64>;
+    /// How many items lie in `after < seq ≤ up_to` that a replay would send, counted no further than `limit`.
+    async fn feed_missed(&self, user: &UserKey, after: i64, up_to: i64, limit: i64) -> StoreResult<i64>;
 
     /// Marks items. Shares a commit; harmless when repeated.
     async fn mark(&self, user: &UserKey, what: MarkSelection, mark: MarkAs) -> StoreResult<MarkOutcome>;
@@ -271,6 +306,8 @@ pub struct ApiKey {
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
     pub last_used_at: Option<Timestamp>,
+    /// Who made it, as the audit log names them; not known of old ones.
+    pub created_by: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -286,6 +323,8 @@ pub struct Ticket {
 pub trait AccessStore: Send + Sync + 'static {
     async fn create_key(&self, key: ApiKey, actor: &Actor) -> StoreResult<()>;
     async fn find_key(&self, id: KeyId) -> StoreResult<Option<ApiKey>>;
+    /// Whether there is such an app: `default`, or one that a key was made for.
+    async fn app_exists(&self, app: &AppId) -> StoreResult<bool>;
     async fn list_keys(&self, app: &AppId) -> StoreResult<Vec<ApiKey>>;
     async fn revoke_key(&self, app: &AppId, id: KeyId, actor: &Actor) -> StoreResult<bool>;
     /// Once a minute, for all keys used since.
@@ -317,6 +356,10 @@ pub struct AttemptRow {
     pub code: Option<String>,
     pub message: Option<String>,
     pub uncertain: bool,
+    /// Of the channel's instances, the one that made it; none in attempts that ended before one was chosen.
+    pub instance: Option<String>,
+    /// Which node made it; unknown for those of before nodes were written down.
+    pub node: Option<NodeId>,
 }
 
 #[derive(Clone, Debug)]
@@ -339,6 +382,12 @@ pub struct DeliveryRow {
     pub read_at: Option<Timestamp>,
     pub archived_at: Option<Timestamp>,
     pub provider_id: Option<String>,
+    /// What the last attempt that failed ended with: a code, else its outcome; empty without one.
+    pub error: String,
+    /// Domain of the address or host of the URL, known once an attempt failed.
+    pub destination: String,
+    /// A dead letter that somebody put out of sight.
+    pub dismissed_at: Option<Timestamp>,
     /// Newest last; empty in lists.
     pub attempts: Vec<AttemptRow>,
 }
@@ -375,8 +424,14 @@ pub struct NotificationFilter {
     pub since: Option<Timestamp>,
     pub until: Option<Timestamp>,
     pub idempotency_key: Option<String>,
+    /// Sent or delivered, in place of `state`.
+    pub handed_over: bool,
+    /// Only with a delivery that failed with this code, outcome or reason, among the newest few thousand that failed.
+    pub error: Option<String>,
     /// Keyset cursor: ids below this, newest first.
     pub before: Option<NotificationId>,
+    /// The other direction: the ones right above this id; the answer is newest first all the same.
+    pub after: Option<NotificationId>,
     pub limit: u32,
 }
 
@@ -501,6 +556,7 @@ pub trait OperatorStore: Send + Sync + 'static {
     /// Ends pauses whose `until` has passed; returns their channels.
     async fn end_lapsed_pauses(&self) -> StoreResult<Vec<ChannelName>>;
 
+    /// Kept once: the same bytes with the same headers a second time change nothing.
     async fn add_poison(&self, source: &str, raw: &[u8], reason: &str, headers: Option<&str>) -> StoreResult<()>;
     async fn poison(&self, before: Option<i64>, limit: u32) -> StoreResult<Vec<PoisonRow>>;
     /// Audits an act that changes no row of its own, such as the closing of a socket.
@@ -546,6 +602,8 @@ pub trait SystemStore: Send + Sync + 'static {
     async fn now(&self) -> StoreResult<Timestamp>;
     /// Random text made with the database; part of every feed epoch.
     fn epoch(&self) -> &str;
+    /// A secret that all nodes on this database share: `fresh` is kept unless there is one of this name already.
+    async fn shared_secret(&self, name: &'static str, fresh: &str) -> StoreResult<String>;
     fn facts(&self) -> StoreFacts;
     /// Deletes what retention allows, at most `limit` rows of each kind. True: there is more.
     async fn retain(&self, retention: &Retention, limit: u32) -> StoreResult<bool>;

@@ -4,7 +4,7 @@ use super::*;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(
         in_app_is_complete_when_accept_returns,
         external_deliveries_wait_for_the_relay,
@@ -18,6 +18,7 @@ mod tests {
         an_older_generation_is_stale,
         users_are_created_by_the_first_send,
         fifty_writers_leave_no_gap_in_seq,
+        what_is_asked_in_an_order_is_fed_in_it,
         content_comes_back_as_it_went_in,
         a_disabled_user_gets_nothing,
     );
@@ -230,4 +231,36 @@ async fn a_disabled_user_gets_nothing(exam: Exam) {
     assert!(matches!(outcome[0], ClaimOutcome::Settled(_)));
     let (state, why) = exam.state_of(id, waiting.id).await;
     assert_eq!((state, why.as_deref()), (DeliveryState::Suppressed, Some("user_disabled")));
+}
+
+/// More than one commit takes, for feeds that overlap, and with something between that wants a commit of its own.
+async fn what_is_asked_in_an_order_is_fed_in_it(exam: Exam) {
+    let notes: Vec<Note> = (0..900)
+        .map(|n| match n % 3 {
+            0 => note("ada"),
+            1 => note("bo").also("ada", &["websocket"]),
+            _ => note("cy").also("bo", &["websocket", "email"]),
+        })
+        .collect();
+    let ids: Vec<NotificationId> = notes.iter().map(|n| n.notification.id).collect();
+    let asked = notes.into_iter().enumerate().map(|(n, note)| {
+        let exam = &exam;
+        async move {
+            if n % 100 == 50 {
+                // Counting feeds locks what only its own reading names, so it shares no transaction.
+                exam.audit_counts(None, 10).await.unwrap();
+            }
+            exam.accept(note.item()).await.unwrap();
+        }
+    });
+    // Polled in this order, each sends its own before it waits; but those that count come later by one commit.
+    futures_util::future::join_all(asked).await;
+    let late = |n: &usize| n % 100 == 50;
+    for (name, to) in [("ada", [true, true, false]), ("bo", [false, true, true]), ("cy", [false, false, true])] {
+        let wanted: Vec<NotificationId> = (0..900).filter(|n| to[n % 3] && !late(n)).map(|n| ids[n]).collect();
+        let mut got = exam.feed_ids(&user(name), FeedFilter::All).await;
+        got.reverse();
+        got.retain(|id| ids.iter().position(|i| i == id).is_some_and(|n| !late(&n)));
+        assert_eq!(got, wanted, "{name}");
+    }
 }

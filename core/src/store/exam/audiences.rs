@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(
         an_audience_resumes_at_its_cursor,
         a_moved_cursor_refuses_the_slow_node,

@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(
         a_newer_one_replaces_an_older_one,
         a_late_older_one_is_born_cancelled,

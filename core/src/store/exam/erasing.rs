@@ -3,7 +3,7 @@
 use super::*;
 use serde_json::json;
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(
         erasing_takes_everything_that_names_the_user,
         an_erased_address_stands_in_no_evidence,

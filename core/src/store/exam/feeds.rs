@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(
         a_user_never_seen_has_an_empty_feed,
         pages_go_down_and_end,
@@ -72,7 +72,8 @@ async fn replay_covers_tombstones(exam: Exam) {
     assert_eq!((seqs(&rest), rest.covered_to), (vec![(4, true), (5, true)], 5));
     let end = exam.feed_replay(&ada, 5, 6, 2).await.unwrap();
     assert_eq!((end.items.len(), end.covered_to), (0, 6), "a tombstone at the end is covered");
-    assert_eq!(exam.feed_missed(&ada, 1, 6).await.unwrap(), 3);
+    assert_eq!(exam.feed_missed(&ada, 1, 6, 10).await.unwrap(), 3);
+    assert_eq!(exam.feed_missed(&ada, 1, 6, 2).await.unwrap(), 2, "it counts no further");
     let frame: serde_json::Value = serde_json::from_slice(&all.items[0].frame.classic()).unwrap();
     assert_eq!(frame["data"]["notification_id"], sent[0].to_string());
     assert_eq!(frame["data"]["title"], "Title");
@@ -94,7 +95,7 @@ async fn expired_items_are_in_no_list_at_once(exam: Exam) {
     // Nobody has swept.
     assert_eq!(exam.feed_ids(&ada, FeedFilter::All).await, [kept]);
     assert_eq!(exam.feed_ids(&ada, FeedFilter::Unread).await, [kept]);
-    assert_eq!(exam.feed_missed(&ada, 0, 2).await.unwrap(), 1);
+    assert_eq!(exam.feed_missed(&ada, 0, 2, 10).await.unwrap(), 1);
     let replay = exam.feed_replay(&ada, 0, 2, 10).await.unwrap();
     assert_eq!((replay.items.len(), replay.covered_to), (1, 2));
     let marked = exam.mark(&ada, ids(&[expiring]), MarkAs::Read).await.unwrap();

@@ -307,6 +307,7 @@ pub(crate) fn finish(claimed: &Claimed, next: NextStep) -> Finish {
         message: Some("said".to_owned()),
         uncertain: false,
         provider_id: None,
+        instance: Some("relay".to_owned()),
         next,
         spend: true,
         address_fault: None,

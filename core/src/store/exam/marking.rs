@@ -4,7 +4,7 @@ use super::*;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::time::Duration;
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(
         marks_change_what_they_say_and_nothing_else,
         a_mark_repeated_is_silent,

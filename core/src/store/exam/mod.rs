@@ -5,11 +5,16 @@
 
 mod accepting;
 mod audiences;
+mod auditing;
+mod clustering;
 mod collapsing;
+mod console;
+mod desk;
 pub(crate) mod engines;
 mod erasing;
 mod feeds;
 mod hall;
+mod instances;
 mod marking;
 mod operating;
 mod pausing;
@@ -17,6 +22,7 @@ mod people;
 mod retaining;
 mod states;
 mod sweeping;
+mod triaging;
 mod working;
 mod writing;
 
@@ -33,6 +39,24 @@ macro_rules! exam {
                 }
             }
         )+
+
+        pub(crate) async fn all() {
+            use crate::store::exam::{Engine, Exam};
+            $(Box::pin(super::$case(Exam::on(Engine::Sqlite).await)).await;)+
+        }
     };
 }
 pub(crate) use exam;
+
+/// Each case once, on SQLite: for those who want to hear all that is ever asked.
+macro_rules! every_case {
+    ($($room:ident),+ $(,)?) => {
+        pub(crate) async fn every_case() {
+            $(Box::pin($room::tests::all()).await;)+
+        }
+    };
+}
+every_case!(
+    accepting, audiences, auditing, clustering, collapsing, console, desk, erasing, feeds, instances, marking,
+    operating, pausing, people, retaining, states, sweeping, triaging, working, writing,
+);

@@ -5,7 +5,7 @@ use campanile_model::ports::{DeadFilter, NotificationFilter, ReplayOutcome};
 use serde_json::json;
 use std::time::Duration;
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(
         a_notification_shows_its_deliveries_by_hundreds,
         lists_filter_and_page,
@@ -166,10 +166,12 @@ async fn the_audit_log_is_in_order(exam: Exam) {
 
 async fn poison_is_kept_once(exam: Exam) {
     exam.add_poison("amqp", b"{nonsense\xff", "not JSON", Some("{}")).await.unwrap();
-    exam.add_poison("amqp", b"{nonsense\xff", "not JSON", None).await.unwrap();
+    exam.add_poison("amqp", b"{nonsense\xff", "not JSON", Some("{}")).await.unwrap();
+    exam.add_poison("amqp", b"{nonsense\xff", "not JSON", Some(r#"{"message_id":"b"}"#)).await.unwrap();
     exam.add_poison("amqp", b"other", "not JSON", None).await.unwrap();
     let rows = exam.poison(None, 10).await.unwrap();
-    assert_eq!(rows.len(), 2);
-    assert_eq!(rows[1].raw, "{nonsense\u{fffd}");
-    assert_eq!(exam.poison(Some(rows[0].id), 10).await.unwrap().len(), 1);
+    assert_eq!(rows.len(), 3, "the same message once, the same body in another message again");
+    assert_eq!(rows[2].raw, "{nonsense\u{fffd}");
+    assert_eq!(rows[1].headers.as_deref(), Some(r#"{"message_id":"b"}"#));
+    assert_eq!(exam.poison(Some(rows[0].id), 10).await.unwrap().len(), 2);
 }

@@ -3,9 +3,10 @@
 use super::*;
 use std::time::Duration;
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(
         a_pause_holds_and_a_resume_releases,
+        a_long_backlog_is_released_to_its_last_row,
         a_pause_changes_without_a_second_one,
         a_pause_ends_by_itself
     );
@@ -34,6 +35,22 @@ async fn a_pause_holds_and_a_resume_releases(exam: Exam) {
     exam.resume(&email, &actor()).await.unwrap();
     let due: Vec<_> = exam.relay_due(10, &[]).await.unwrap().into_iter().map(|r| r.delivery_id).collect();
     assert_eq!(due, [published, sent.on("email").delivery_id], "published before the pause, due again at once");
+}
+
+/// More than one batch, all due at one moment, and one that is tried again.
+async fn a_long_backlog_is_released_to_its_last_row(exam: Exam) {
+    let email = ChannelName::email();
+    let many = (0..1_002).fold(bare(), |n, i| n.also(&format!("u{i}"), &["email"]));
+    let sent = exam.send(many).await;
+    let again = exam.claim_one(sent.deliveries[0].delivery_id).await;
+    assert!(exam.finish(finish(&again, NextStep::RetryIn { delay_ms: 500 })).await.unwrap().ours);
+    exam.pass(Duration::from_secs(1));
+    assert_eq!(exam.relay_due(2_000, &[]).await.unwrap().len(), 1_002);
+    assert!(exam.relay_due(2_000, &[]).await.unwrap().is_empty(), "all of them are published");
+    exam.pause(&email, None, None, &actor()).await.unwrap();
+    exam.pass(Duration::from_secs(1));
+    exam.resume(&email, &actor()).await.unwrap();
+    assert_eq!(exam.relay_due(2_000, &[]).await.unwrap().len(), 1_002);
 }
 
 async fn a_pause_changes_without_a_second_one(exam: Exam) {

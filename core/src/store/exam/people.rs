@@ -7,13 +7,14 @@ use campanile_model::{
 };
 use std::{collections::BTreeMap, time::Duration};
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(
         contact_points_are_replaced,
         users_resolve_in_the_order_asked,
         unsubscribing_is_idempotent_and_listed,
         keys_are_kept_found_and_revoked,
         a_ticket_is_used_once,
+        the_first_secret_of_a_name_is_everybodys,
     );
 }
 
@@ -71,8 +72,12 @@ async fn keys_are_kept_found_and_revoked(exam: Exam) {
         expires_at: None,
         revoked_at: None,
         last_used_at: None,
+        created_by: None,
     };
+    assert!(exam.app_exists(&AppId::default()).await.unwrap(), "the default app needs no key");
+    assert!(!exam.app_exists(&key.app).await.unwrap());
     exam.create_key(key.clone(), &actor()).await.unwrap();
+    assert!(exam.app_exists(&key.app).await.unwrap(), "made with its first key");
     exam.touch_keys(&[(key.id, now)]).await.unwrap();
     exam.touch_keys(&[(key.id, now - Duration::from_mins(1))]).await.unwrap();
     let found = exam.find_key(key.id).await.unwrap().unwrap();
@@ -100,4 +105,13 @@ async fn a_ticket_is_used_once(exam: Exam) {
     assert!(exam.take_ticket([2; 32]).await.unwrap().is_none(), "late");
     exam.sweep(10, MAX_AGE).await.unwrap();
     assert!(exam.take_ticket([3; 32]).await.unwrap().is_none());
+}
+
+async fn the_first_secret_of_a_name_is_everybodys(exam: Exam) {
+    let (one, two) = tokio::join!(exam.shared_secret("a", "first"), exam.shared_secret("a", "second"));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!(one, two);
+    assert!(["first", "second"].contains(&one.as_str()));
+    assert_eq!(exam.shared_secret("a", "third").await.unwrap(), one);
+    assert_eq!(exam.shared_secret("b", "fourth").await.unwrap(), "fourth");
 }

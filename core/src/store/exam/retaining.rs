@@ -4,7 +4,7 @@ use super::*;
 use campanile_model::ports::DeadFilter;
 use std::time::Duration;
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(retention_raises_min_seq, notifications_go_when_nothing_needs_them, zero_keeps_for_ever);
 }
 

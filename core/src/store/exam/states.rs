@@ -4,7 +4,7 @@ use super::*;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::{collections::HashMap, time::Duration};
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(only_legal_moves_happen);
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(
         rows_past_their_expiry_are_expired,
         feed_items_past_their_expiry_become_tombstones,

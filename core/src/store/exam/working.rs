@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(
         claiming_skips_rows_taken_by_another_worker,
         claiming_asks_every_condition,
@@ -24,6 +24,7 @@ mod tests {
         every_lease_lapses_at_start,
         renewing_holds_a_lease,
         the_relay_steps_away_from_what_it_published,
+        a_broker_that_was_away_is_brought_rows_again,
         the_relay_goes_by_priority_and_due_time,
         the_relay_leaves_out_what_it_is_told_to,
         a_gone_address_is_suppressed_at_once,
@@ -316,6 +317,36 @@ async fn the_relay_steps_away_from_what_it_published(exam: Exam) {
     exam.relay_due(10, &[]).await.unwrap();
     exam.relay_failed(&[id]).await.unwrap();
     assert_eq!(exam.relay_due(10, &[]).await.unwrap().len(), 1, "a failed publish is due again at once");
+}
+
+async fn a_broker_that_was_away_is_brought_rows_again(exam: Exam) {
+    let (email, sms) = (ChannelName::email(), ChannelName::from("sms"));
+    // Three that were published so often that they would wait for long, one of another channel, one that is claimed, and
+    // one whose time has not come.
+    let mut waiting = Vec::new();
+    for user in ["ada", "bob", "cyd"] {
+        waiting.push(exam.send(mail(user)).await.deliveries[0].delivery_id);
+    }
+    exam.send(mail("dan").plan(|p| p.channel = ChannelName::from("sms"))).await;
+    let taken = exam.send(mail("eve")).await.deliveries[0].delivery_id;
+    for step in [11, 1] {
+        assert_eq!(exam.relay_due(10, &[]).await.unwrap().len(), 5);
+        exam.pass(Duration::from_secs(step));
+    }
+    exam.claim_one(taken).await;
+    let later = exam.now().await.unwrap() + Duration::from_secs(40);
+    exam.send(mail("fay").at(later)).await;
+    assert!(exam.relay_due(10, &[]).await.unwrap().is_empty());
+
+    let again = async |limit| exam.relay_again(&email, limit).await.unwrap();
+    assert_eq!((again(2).await, again(2).await, again(2).await), (2, 1, 0), "in batches");
+    let mut due: Vec<_> = exam.relay_due(10, &[]).await.unwrap().into_iter().map(|r| r.delivery_id).collect();
+    due.sort_unstable();
+    waiting.sort_unstable();
+    assert_eq!(due, waiting);
+    assert_eq!(again(10).await, 0, "what was just brought is left to its first step, whoever asks");
+    exam.pass(Duration::from_secs(11));
+    assert_eq!(exam.relay_due(10, std::slice::from_ref(&sms)).await.unwrap().len(), 3, "which is the first one again");
 }
 
 async fn the_relay_goes_by_priority_and_due_time(exam: Exam) {

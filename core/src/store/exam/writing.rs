@@ -3,7 +3,7 @@
 use super::*;
 use std::time::Duration;
 
-mod tests {
+pub(super) mod tests {
     crate::store::exam::exam!(
         a_bad_row_costs_only_itself,
         a_caller_that_leaves_loses_neither_write_nor_effects,

@@ -6,6 +6,8 @@
 //! advisory lock of the transaction. Absent on purpose: LISTEN/NOTIFY (the node bus tells), session locks (a pooler would
 //! lose them), anything that one node knows and another does not.
 
+#[cfg(test)]
+mod guards;
 pub mod open;
 pub mod pool;
 #[cfg(test)]
@@ -38,7 +40,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const TRANSACTION: Duration = Duration::from_secs(10);
 
 /// An API caller hears of a silent database within this.
-const ANSWER: Duration = Duration::from_secs(3);
+pub const ANSWER: Duration = Duration::from_secs(3);
 
 /// Acquires that fail this long while a fresh connection works mean that the pool has lost its permits.
 const LOST: Duration = Duration::from_secs(30);
@@ -61,8 +63,13 @@ pub async fn start(settings: Settings, sink: Arc<dyn EffectSink>, metrics: Arc<M
     let size = Arc::new(AtomicU64::new(size));
     let stop = CancellationToken::new();
     let held: DropGuard = stop.clone().drop_guard();
-    let watchdog =
-        Watchdog { settings: settings.clone(), pool: pool.clone(), size: size.clone(), metrics: metrics.clone() };
+    let watchdog = Watchdog {
+        settings: settings.clone(),
+        pool: pool.clone(),
+        size: size.clone(),
+        metrics: metrics.clone(),
+        lost: LOST,
+    };
     tokio::spawn(async move {
         let _ = stop.run_until_cancelled(watchdog.run()).await;
     });
@@ -72,7 +79,7 @@ pub async fn start(settings: Settings, sink: Arc<dyn EffectSink>, metrics: Arc<M
         links,
         epoch,
         max_waiting: settings.max_waiting,
-        limits: Limits { idempotency_ttl: settings.idempotency_ttl, answer: Some(ANSWER) },
+        limits: Limits { idempotency_ttl: settings.idempotency_ttl, answer: Some(settings.answer) },
         clock_offset: Arc::new(AtomicI64::new(0)),
         size: Box::new(move || Some(size.load(Ordering::Relaxed))),
         held: Box::new(held),
@@ -96,7 +103,7 @@ impl Opener for Connector {
     }
 
     fn limit(&self) -> Option<Duration> {
-        Some(TRANSACTION)
+        Some(TRANSACTION.max(self.0.answer))
     }
 }
 
@@ -106,6 +113,8 @@ struct Watchdog {
     pool: pool::Pool,
     size: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
+    /// How long acquires may fail.
+    lost: Duration,
 }
 
 impl Watchdog {
@@ -128,10 +137,10 @@ impl Watchdog {
     }
 
     async fn look(&self) {
-        if self.pool.failing_for() < LOST || !pool::probe(&self.settings).await {
+        if self.pool.failing_for() < self.lost || !pool::probe(&self.settings).await {
             return;
         }
-        tracing::error!("The database answers but the pool has had no connection for {LOST:?}; it is replaced");
+        tracing::error!("The database answers but the pool has had no connection for {:?}; it is replaced", self.lost);
         self.metrics.db_pool_replaced.inc();
         self.pool.replace().await;
     }

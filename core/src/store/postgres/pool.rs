@@ -37,11 +37,12 @@ impl Patience {
         }
     }
 
-    /// For a statement; the server's own limit lies below.
-    const fn statement(self) -> Duration {
+    /// For a statement after so long a wait for its connection. A caller's three seconds are for both together. A job's lie
+    /// just above the server's own limit: jobs that wait for a line gone silent hold connections that callers need.
+    fn statement(self, answer: Duration, waited: Duration) -> Duration {
         match self {
-            Self::Api => Duration::from_secs(3),
-            Self::Job => Duration::from_secs(30),
+            Self::Api => answer.saturating_sub(waited),
+            Self::Job => Duration::from_secs(10),
         }
     }
 }
@@ -76,6 +77,7 @@ impl Pool {
     }
 
     pub async fn lease(&self, patience: Patience) -> StoreResult<Lease> {
+        let asked = Instant::now();
         let acquired = match timeout(patience.acquire(), self.current().acquire()).await {
             Ok(acquired) => acquired.map_err(|e| StoreError::Unavailable(Box::new(e))),
             Err(_) => Err(silent(patience.acquire())),
@@ -83,7 +85,11 @@ impl Pool {
         match acquired {
             Ok(conn) => {
                 self.0.failing_since.store(0, Ordering::Relaxed);
-                Ok(Lease { conn: Some(conn), limit: patience.statement(), clean: true })
+                Ok(Lease {
+                    conn: Some(conn),
+                    limit: patience.statement(self.0.settings.answer, asked.elapsed()),
+                    clean: true,
+                })
             }
             Err(e) => {
                 let at = (self.0.born.elapsed().as_millis() as u64).max(1);

@@ -13,7 +13,9 @@ use crate::{
 use campanile_model::{
     ChannelName, NodeId,
     feed::{FeedFilter, MarkAs},
-    ports::{AcceptError, AcceptStore, FeedStore, OperatorStore, StoreError, SystemStore, UserStore, WorkStore},
+    ports::{
+        AcceptError, AcceptStore, AuditStore, FeedStore, OperatorStore, StoreError, SystemStore, UserStore, WorkStore,
+    },
     work::ClaimOutcome,
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -29,14 +31,14 @@ use tokio::{
 };
 
 /// Runs a case on a fresh database, when PostgreSQL is asked for.
-async fn on_postgres(case: impl AsyncFnOnce(Settings)) {
+pub(super) async fn on_postgres(case: impl AsyncFnOnce(Settings)) {
     if engines::all().any(|engine| matches!(engine, engines::Engine::Postgres)) {
         let (settings, _database) = engines::database().await;
         case(settings).await;
     }
 }
 
-async fn node(settings: &Settings) -> Arc<SqlStore> {
+pub(super) async fn node(settings: &Settings) -> Arc<SqlStore> {
     start(settings.clone(), Arc::new(Recorder::default()), Arc::new(Metrics::new())).await.unwrap()
 }
 
@@ -161,12 +163,12 @@ async fn a_bad_row_is_named_drift_is_repaired_and_a_broken_chain_shows() {
         for name in ["a", "b", "c"] {
             store.pause(&ChannelName::from(name), None, None, &actor()).await.unwrap();
         }
-        assert_eq!(store.audit_break().await.unwrap(), None);
+        assert_eq!(store.check_audit(None, 100).await.unwrap().broken, None);
         tamper(&settings, "UPDATE user_state SET unread = 7; UPDATE audit SET target = 'x' WHERE id = 2").await;
         assert_eq!(store.audit_counts(None, 10).await.unwrap().1, 1);
         let counts = store.feed_state(&user("ada")).await.unwrap().counts;
         assert_eq!((counts.unread, counts.version), (1, 2));
-        assert_eq!(store.audit_break().await.unwrap(), Some(2));
+        assert_eq!(store.check_audit(None, 100).await.unwrap().broken, Some(2));
         tamper(&settings, "UPDATE notifications SET data = 'nonsense'").await;
         match store.feed_page(&user("ada"), None, 10, FeedFilter::All).await {
             Err(StoreError::Row { table: "notifications", column: "data", row, .. }) => assert_eq!(row, id.to_string()),
@@ -207,7 +209,7 @@ async fn erases_of_one_audience_at_once_all_hold() {
 }
 
 /// A TCP proxy that can fall silent: it neither passes a byte on nor closes.
-async fn silenceable(to: (String, u16)) -> (u16, watch::Sender<bool>) {
+pub(super) async fn silenceable(to: (String, u16)) -> (u16, watch::Sender<bool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (silence, silent) = watch::channel(false);

@@ -1,4 +1,4 @@
-//! API keys and socket tickets. Only hashes are kept.
+//! API keys and socket tickets, of which only hashes are kept; and secrets that the nodes of one database share.
 
 use super::{
     audit,
@@ -16,7 +16,7 @@ use campanile_model::{
 use serde_json::json;
 use std::time::Duration;
 
-fn api_key(c: Cells<'_>) -> StoreResult<ApiKey> {
+pub fn api_key(c: Cells<'_>) -> StoreResult<ApiKey> {
     let scopes = c
         .get::<&str>("scopes")?
         .split(',')
@@ -38,6 +38,7 @@ fn api_key(c: Cells<'_>) -> StoreResult<ApiKey> {
         expires_at: c.opt_time("expires_at")?,
         revoked_at: c.opt_time("revoked_at")?,
         last_used_at: c.opt_time("last_used_at")?,
+        created_by: c.get("created_by")?,
     })
 }
 
@@ -47,12 +48,39 @@ impl Reads {
         row.map(|row| api_key(Cells::of("api_keys", &row))).transpose()
     }
 
+    pub async fn app_exists(&self, app: &AppId) -> StoreResult<bool> {
+        let row = self.fetch_opt("app_exists", sql("SELECT 1 FROM apps WHERE app = $1").bind(app.as_str())).await?;
+        Ok(row.is_some())
+    }
+
     pub async fn list_keys(&self, app: &AppId) -> StoreResult<Vec<ApiKey>> {
         let rows = self
             .fetch("list_keys", sql("SELECT * FROM api_keys WHERE app = $1 ORDER BY key_id").bind(app.as_str()))
             .await?;
         rows.iter().map(|row| api_key(Cells::of("api_keys", row))).collect()
     }
+}
+
+fn scopes_text(key: &ApiKey) -> String {
+    key.scopes.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(",")
+}
+
+pub async fn insert(tx: &mut Tx<'_>, key: &ApiKey) -> StoreResult<()> {
+    tx.exec(
+        "storing an API key",
+        sql("INSERT INTO api_keys (key_id, app, name, secret_hash, scopes, created_at, expires_at, created_by)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
+        .bind(key.id.0)
+        .bind(key.app.as_str())
+        .bind(&key.name)
+        .bind(key.secret_hash.to_vec())
+        .bind(scopes_text(key))
+        .bind(key.created_at.timestamp_millis())
+        .bind(key.expires_at.map(|t| t.timestamp_millis()))
+        .bind(key.created_by.as_deref()),
+    )
+    .await?;
+    Ok(())
 }
 
 pub struct CreateKey {
@@ -74,20 +102,8 @@ impl Operation for CreateKey {
                 .bind(now),
         )
         .await?;
-        let scopes = key.scopes.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(",");
-        tx.exec(
-            "storing an API key",
-            sql("INSERT INTO api_keys (key_id, app, name, secret_hash, scopes, created_at, expires_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)")
-            .bind(key.id.0)
-            .bind(key.app.as_str())
-            .bind(&key.name)
-            .bind(key.secret_hash.to_vec())
-            .bind(&scopes)
-            .bind(key.created_at.timestamp_millis())
-            .bind(key.expires_at.map(|t| t.timestamp_millis())),
-        )
-        .await?;
+        insert(tx, &ApiKey { created_by: Some(self.actor.who.clone()), ..key.clone() }).await?;
+        let scopes = scopes_text(key);
         let detail = json!({"app": key.app, "name": key.name, "scopes": scopes});
         audit::append(tx, &self.actor, "key.create", &key.id.to_string(), Some(detail)).await
     }
@@ -206,5 +222,31 @@ impl Operation for TakeTicket {
             return Ok(None);
         }
         Ok(Some(Ticket { user: c.user()?, origin: c.get("origin")?, token_expires_at: c.time("token_expires_at")? }))
+    }
+}
+
+pub struct SharedSecret {
+    pub name: &'static str,
+    pub fresh: String,
+}
+
+#[async_trait]
+impl Operation for SharedSecret {
+    type Output = String;
+    const NAME: &'static str = "shared_secret";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<String> {
+        // Of two nodes that start at once, the second waits here for the first one's commit and then reads its secret.
+        tx.exec(
+            "keeping a shared secret",
+            sql("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING")
+                .bind(self.name)
+                .bind(&self.fresh),
+        )
+        .await?;
+        let rows =
+            tx.fetch("reading a shared secret", sql("SELECT value FROM meta WHERE key = $1").bind(self.name)).await?;
+        let kept = rows.first().map(|row| Cells::of("meta", row).text("value")).transpose()?;
+        Ok(kept.unwrap_or_else(|| self.fresh.clone()))
     }
 }

@@ -5,7 +5,7 @@ use super::{
     audit,
     group::Operation,
     rows::Cells,
-    statement::{by_engine, sql},
+    statement::{Sql, by_engine, sql},
     take_back::{self, take_back},
     tx::Tx,
 };
@@ -65,31 +65,87 @@ impl Operation for Erase {
     }
 }
 
+/// Somebody of this list of recipients is `$2`.
+macro_rules! in_spec {
+    (sqlite) => {
+        "EXISTS (SELECT 1 FROM json_each(a.spec, '$.recipients') j WHERE j.value ->> 'user_id' = $2)"
+    };
+    (postgres) => {
+        "EXISTS (SELECT 1 FROM jsonb_array_elements(a.spec::jsonb -> 'recipients') AS j (value)
+                 WHERE j.value ->> 'user_id' = $2)"
+    };
+}
+
+/// A user may be known by a large audience alone.
+macro_rules! known {
+    ($engine:ident) => {
+        concat!(
+            "SELECT EXISTS (SELECT 1 FROM deliveries WHERE app = $1 AND user_id = $2)
+                 OR EXISTS (SELECT 1 FROM audiences a JOIN notifications n ON n.id = a.notification_id
+                            WHERE a.done_at IS NULL AND n.app = $1 AND ",
+            in_spec!($engine),
+            ") AS known"
+        )
+    };
+}
+
+macro_rules! unexpanded {
+    ($engine:ident, $lock:literal) => {
+        concat!(
+            "SELECT a.notification_id, a.spec, a.cursor, a.recipients
+             FROM audiences a JOIN notifications n ON n.id = a.notification_id
+             WHERE a.done_at IS NULL AND n.app = $1 AND ",
+            in_spec!($engine),
+            $lock
+        )
+    };
+}
+
+/// Notifications of app `$1` that were addressed to `$2`, with their stored answers. Of those that were cancelled before
+/// they were expanded no delivery and no spec names the user: their requests do.
+macro_rules! addressed {
+    (sqlite) => {
+        addressed!(
+            in_spec!(sqlite),
+            "SELECT 1 FROM json_each(c.request, '$.to') j
+             WHERE $2 = CASE WHEN j.type = 'object' THEN j.value ->> 'user_id' ELSE j.value END"
+        )
+    };
+    (postgres) => {
+        addressed!(
+            in_spec!(postgres),
+            "SELECT 1 FROM jsonb_array_elements(CASE jsonb_typeof(c.request::jsonb -> 'to')
+                                                WHEN 'array' THEN c.request::jsonb -> 'to' END) AS j (value)
+             WHERE $2 = CASE jsonb_typeof(j.value) WHEN 'object' THEN j.value ->> 'user_id' ELSE j.value #>> '{}' END"
+        )
+    };
+    ($in_spec:expr, $in_request:literal) => {
+        concat!(
+            " FROM notifications n LEFT JOIN idempotency i ON i.app = n.app AND i.key = n.idempotency_key
+              WHERE n.id IN (SELECT notification_id FROM deliveries WHERE app = $1 AND user_id = $2
+                             UNION
+                             SELECT a.notification_id FROM audiences a WHERE a.done_at IS NULL AND ",
+            $in_spec,
+            "                UNION
+                             SELECT c.id FROM audiences a JOIN notifications c ON c.id = a.notification_id
+                             WHERE c.cancelled_at IS NOT NULL AND EXISTS (",
+            $in_request,
+            ")) AND n.app = $1"
+        )
+    };
+}
+
 impl Erase {
     async fn delete(&self, text: &'static str, tx: &mut Tx<'_>) -> StoreResult<u64> {
         let delete = sql(text).bind(self.user.app.as_str()).bind(self.user.user.as_str());
         tx.exec("erasing a user", delete).await
     }
 
-    /// A user may be known by a large audience alone.
     async fn was_sent_to(&self, tx: &mut Tx<'_>) -> StoreResult<bool> {
         let row = tx
             .fetch_opt(
                 "looking for a user",
-                by_engine(
-                    "SELECT EXISTS (SELECT 1 FROM deliveries WHERE app = $1 AND user_id = $2)
-                         OR EXISTS (SELECT 1 FROM audiences a JOIN notifications n ON n.id = a.notification_id
-                                    WHERE a.done_at IS NULL AND n.app = $1 AND EXISTS (
-                                        SELECT 1 FROM json_each(a.spec, '$.recipients') j
-                                        WHERE j.value ->> 'user_id' = $2)) AS known",
-                    "SELECT EXISTS (SELECT 1 FROM deliveries WHERE app = $1 AND user_id = $2)
-                         OR EXISTS (SELECT 1 FROM audiences a JOIN notifications n ON n.id = a.notification_id
-                                    WHERE a.done_at IS NULL AND n.app = $1 AND EXISTS (
-                                        SELECT 1 FROM jsonb_array_elements(a.spec::jsonb -> 'recipients') AS j (value)
-                                        WHERE j.value ->> 'user_id' = $2)) AS known",
-                )
-                .bind(self.user.app.as_str())
-                .bind(self.user.user.as_str()),
+                by_engine(known!(sqlite), known!(postgres)).bind(self.user.app.as_str()).bind(self.user.user.as_str()),
             )
             .await?;
         row.map_or(Ok(false), |row| Cells::of("deliveries", &row).flag("known"))
@@ -107,7 +163,8 @@ impl Erase {
         // A dead one must not come back by replay.
         self.delete("UPDATE deliveries SET stop = 'erased' WHERE app = $1 AND user_id = $2 AND state = 'dead'", tx)
             .await?;
-        self.delete("UPDATE deliveries SET recipient = NULL WHERE app = $1 AND user_id = $2", tx).await?;
+        self.delete("UPDATE deliveries SET recipient = NULL, destination = '' WHERE app = $1 AND user_id = $2", tx)
+            .await?;
         self.delete(
             "DELETE FROM address_faults WHERE app = $1 AND delivery_id IN (
                 SELECT id FROM deliveries WHERE app = $1 AND user_id = $2)",
@@ -125,79 +182,17 @@ impl Erase {
 
     /// Stored requests and stored answers of everything that was addressed to the user.
     async fn scrub_notifications(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
+        let bound = |text: Sql<'static>| text.bind(self.user.app.as_str()).bind(self.user.user.as_str());
         if tx.is_shared() {
             // Two erases must not write back each other's names. Locked first, read afterwards: what is read is what is there.
-            tx.exec(
-                "locking an erased user's requests",
-                sql("SELECT n.id FROM notifications n
-                     LEFT JOIN idempotency i ON i.app = n.app AND i.key = n.idempotency_key
-                     WHERE n.id IN (SELECT notification_id FROM deliveries WHERE app = $1 AND user_id = $2
-                                    UNION
-                                    SELECT a.notification_id FROM audiences a
-                                    WHERE a.done_at IS NULL AND EXISTS (
-                                        SELECT 1 FROM jsonb_array_elements(a.spec::jsonb -> 'recipients') AS j (value)
-                                        WHERE j.value ->> 'user_id' = $2)
-                                    UNION
-                                    -- Cancelled before it was expanded: no delivery and no spec names the user.
-                                    SELECT c.id FROM audiences a JOIN notifications c ON c.id = a.notification_id
-                                    WHERE c.cancelled_at IS NOT NULL AND EXISTS (
-                                        SELECT 1 FROM jsonb_array_elements(
-                                            CASE jsonb_typeof(c.request::jsonb -> 'to')
-                                            WHEN 'array' THEN c.request::jsonb -> 'to' END) AS j (value)
-                                        WHERE $2 = CASE jsonb_typeof(j.value) WHEN 'object' THEN j.value ->> 'user_id'
-                                                   ELSE j.value #>> '{}' END))
-                       AND n.app = $1
-                     ORDER BY n.id FOR UPDATE OF n")
-                .bind(self.user.app.as_str())
-                .bind(self.user.user.as_str()),
-            )
-            .await?;
+            let lock = concat!("SELECT n.id", addressed!(postgres), " ORDER BY n.id FOR UPDATE OF n");
+            tx.exec("locking an erased user's requests", bound(sql(lock))).await?;
         }
-        let rows = tx
-            .fetch(
-                "reading an erased user's requests",
-                by_engine(
-                    "SELECT n.id, n.request, i.key, i.response
-                     FROM notifications n
-                     LEFT JOIN idempotency i ON i.app = n.app AND i.key = n.idempotency_key
-                     WHERE n.id IN (SELECT notification_id FROM deliveries WHERE app = $1 AND user_id = $2
-                                    UNION
-                                    SELECT a.notification_id FROM audiences a
-                                    WHERE a.done_at IS NULL AND EXISTS (
-                                        SELECT 1 FROM json_each(a.spec, '$.recipients') j
-                                        WHERE j.value ->> 'user_id' = $2)
-                                    UNION
-                                    -- Cancelled before it was expanded: no delivery and no spec names the user.
-                                    SELECT c.id FROM audiences a JOIN notifications c ON c.id = a.notification_id
-                                    WHERE c.cancelled_at IS NOT NULL AND EXISTS (
-                                        SELECT 1 FROM json_each(c.request, '$.to') j
-                                        WHERE $2 = CASE WHEN j.type = 'object' THEN j.value ->> 'user_id'
-                                                        ELSE j.value END))
-                       AND n.app = $1",
-                    "SELECT n.id, n.request, i.key, i.response
-                     FROM notifications n
-                     LEFT JOIN idempotency i ON i.app = n.app AND i.key = n.idempotency_key
-                     WHERE n.id IN (SELECT notification_id FROM deliveries WHERE app = $1 AND user_id = $2
-                                    UNION
-                                    SELECT a.notification_id FROM audiences a
-                                    WHERE a.done_at IS NULL AND EXISTS (
-                                        SELECT 1 FROM jsonb_array_elements(a.spec::jsonb -> 'recipients') AS j (value)
-                                        WHERE j.value ->> 'user_id' = $2)
-                                    UNION
-                                    -- Cancelled before it was expanded: no delivery and no spec names the user.
-                                    SELECT c.id FROM audiences a JOIN notifications c ON c.id = a.notification_id
-                                    WHERE c.cancelled_at IS NOT NULL AND EXISTS (
-                                        SELECT 1 FROM jsonb_array_elements(
-                                            CASE jsonb_typeof(c.request::jsonb -> 'to')
-                                            WHEN 'array' THEN c.request::jsonb -> 'to' END) AS j (value)
-                                        WHERE $2 = CASE jsonb_typeof(j.value) WHEN 'object' THEN j.value ->> 'user_id'
-                                                   ELSE j.value #>> '{}' END))
-                       AND n.app = $1",
-                )
-                .bind(self.user.app.as_str())
-                .bind(self.user.user.as_str()),
-            )
-            .await?;
+        let read = by_engine(
+            concat!("SELECT n.id, n.request, i.key, i.response", addressed!(sqlite)),
+            concat!("SELECT n.id, n.request, i.key, i.response", addressed!(postgres)),
+        );
+        let rows = tx.fetch("reading an erased user's requests", bound(read)).await?;
         for row in &rows {
             let c = Cells::of("notifications", row);
             let mut request: Value = c.json("request")?;
@@ -232,16 +227,8 @@ impl Erase {
             .fetch(
                 "reading unexpanded audiences",
                 by_engine(
-                    "SELECT a.notification_id, a.spec, a.cursor, a.recipients
-                     FROM audiences a JOIN notifications n ON n.id = a.notification_id
-                     WHERE a.done_at IS NULL AND n.app = $1 AND EXISTS (
-                        SELECT 1 FROM json_each(a.spec, '$.recipients') j WHERE j.value ->> 'user_id' = $2)",
-                    "SELECT a.notification_id, a.spec, a.cursor, a.recipients
-                     FROM audiences a JOIN notifications n ON n.id = a.notification_id
-                     WHERE a.done_at IS NULL AND n.app = $1 AND EXISTS (
-                        SELECT 1 FROM jsonb_array_elements(a.spec::jsonb -> 'recipients') AS j (value)
-                                        WHERE j.value ->> 'user_id' = $2)
-                     ORDER BY a.notification_id FOR UPDATE OF a",
+                    unexpanded!(sqlite, ""),
+                    unexpanded!(postgres, " ORDER BY a.notification_id FOR UPDATE OF a"),
                 )
                 .bind(self.user.app.as_str())
                 .bind(self.user.user.as_str()),

@@ -63,9 +63,10 @@ macro_rules! replay {
 macro_rules! missed {
     ($engine:ident) => {
         concat!(
-            "SELECT COUNT(*) AS n FROM feed f
+            "SELECT COUNT(*) AS n FROM (SELECT 1 FROM feed f
              WHERE f.app = $2 AND f.user_id = $3 AND f.seq > $4 AND f.seq <= $5 AND ",
-            live!($engine)
+            live!($engine),
+            " LIMIT $6) AS missed"
         )
     };
 }
@@ -156,7 +157,7 @@ impl Reads {
         Ok(Replay { items, covered_to })
     }
 
-    pub async fn feed_missed(&self, user: &UserKey, after: i64, up_to: i64) -> StoreResult<i64> {
+    pub async fn feed_missed(&self, user: &UserKey, after: i64, up_to: i64, limit: i64) -> StoreResult<i64> {
         let row = self
             .fetch_opt(
                 "feed_missed",
@@ -165,7 +166,8 @@ impl Reads {
                     .bind(user.app.as_str())
                     .bind(user.user.as_str())
                     .bind(after)
-                    .bind(up_to),
+                    .bind(up_to)
+                    .bind(limit),
             )
             .await?;
         row.map_or(Ok(0), |row| Cells::of("feed", &row).int("n"))

@@ -1,6 +1,7 @@
 //! Finishing, as a set: the fence is the attempt number.
 
 use super::{
+    cause,
     collapse::transition,
     group::FinishJob,
     rows::{Cells, Hex, json_ids, json_rows},
@@ -18,6 +19,7 @@ use campanile_model::{
 };
 use serde::Serialize;
 use std::collections::HashMap;
+use uuid::Uuid;
 
 /// The row as it stands before the finish.
 struct Standing {
@@ -30,6 +32,7 @@ struct Standing {
     app: String,
     channel: String,
     recipient: Option<String>,
+    node: Option<Uuid>,
     transition: Transition,
 }
 
@@ -43,6 +46,9 @@ struct Change {
     /// Only while retrying.
     next_at: Option<i64>,
     provider_id: Option<String>,
+    /// Of an attempt that failed.
+    error: Option<String>,
+    destination: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -55,6 +61,8 @@ pub struct AttemptInsert {
     pub code: Option<String>,
     pub message: Option<String>,
     pub uncertain: bool,
+    pub instance: Option<String>,
+    pub node: Option<Hex>,
 }
 
 pub async fn run(tx: &mut Tx<'_>, jobs: &[FinishJob]) -> StoreResult<Vec<StoreResult<Finished>>> {
@@ -73,7 +81,7 @@ pub async fn run(tx: &mut Tx<'_>, jobs: &[FinishJob]) -> StoreResult<Vec<StoreRe
             }));
             continue;
         };
-        let mut attempt = attempt_row(finish);
+        let mut attempt = attempt_row(finish, row.node);
         if row.stop.as_deref() == Some(reason::ERASED) {
             // What the far side said may name somebody who is no longer known here.
             attempt.message = None;
@@ -99,7 +107,10 @@ pub async fn run(tx: &mut Tx<'_>, jobs: &[FinishJob]) -> StoreResult<Vec<StoreRe
         if let (Some(fault), Some(address)) = (finish.address_fault, &row.recipient) {
             suppress::note_fault(tx, &row.app, &row.channel, address, finish.delivery_id, fault).await?;
         }
+        let failed = state != DeliveryState::Sent;
         changes.push(Change {
+            error: failed.then(|| cause::error_of(finish)),
+            destination: failed.then(|| row.recipient.as_deref().map_or_else(String::new, cause::destination)),
             id: Hex(finish.delivery_id.0),
             attempt: finish.attempt,
             state: state.as_str(),
@@ -123,12 +134,12 @@ async fn standing(tx: &mut Tx<'_>, jobs: &[FinishJob]) -> StoreResult<HashMap<De
             "reading deliveries to finish",
             by_engine(
                 "SELECT d.id, d.notification_id, d.app, d.user_id, d.channel, d.priority, d.state, d.attempt, d.stop,
-                        d.recipient, d.sent_at, MAX(d.created_at, d.due_at) AS since,
+                        d.recipient, d.lease_owner, d.sent_at, MAX(d.created_at, d.due_at) AS since,
                         n.cancelled_at IS NOT NULL AS cancelled
                  FROM json_each($1) j
                  CROSS JOIN deliveries d ON d.id = unhex(j.value) JOIN notifications n ON n.id = d.notification_id",
                 "SELECT d.id, d.notification_id, d.app, d.user_id, d.channel, d.priority, d.state, d.attempt, d.stop,
-                        d.recipient, d.sent_at, GREATEST(d.created_at, d.due_at) AS since,
+                        d.recipient, d.lease_owner, d.sent_at, GREATEST(d.created_at, d.due_at) AS since,
                         n.cancelled_at IS NOT NULL AS cancelled
                  FROM jsonb_array_elements_text($1::jsonb) AS j (value)
                  JOIN deliveries d ON d.id = j.value::uuid JOIN notifications n ON n.id = d.notification_id
@@ -152,6 +163,7 @@ async fn standing(tx: &mut Tx<'_>, jobs: &[FinishJob]) -> StoreResult<HashMap<De
                     app: c.text("app")?,
                     channel: c.text("channel")?,
                     recipient: c.get("recipient")?,
+                    node: c.opt_uuid("lease_owner")?,
                     transition: transition(c, DeliveryState::Sending, None)?,
                 },
             ))
@@ -159,7 +171,7 @@ async fn standing(tx: &mut Tx<'_>, jobs: &[FinishJob]) -> StoreResult<HashMap<De
         .collect()
 }
 
-fn attempt_row(finish: &Finish) -> AttemptInsert {
+fn attempt_row(finish: &Finish, node: Option<Uuid>) -> AttemptInsert {
     AttemptInsert {
         id: Hex(finish.delivery_id.0),
         attempt: finish.attempt,
@@ -169,6 +181,8 @@ fn attempt_row(finish: &Finish) -> AttemptInsert {
         code: finish.code.clone(),
         message: finish.message.clone(),
         uncertain: finish.uncertain,
+        instance: finish.instance.clone(),
+        node: node.map(Hex),
     }
 }
 
@@ -180,14 +194,18 @@ pub async fn store_attempts(tx: &mut Tx<'_>, attempts: &[AttemptInsert]) -> Stor
     tx.exec(
         "storing attempts",
         by_engine(
-            "INSERT INTO attempts (delivery_id, attempt, started_at, duration_ms, outcome, code, message, uncertain)
+            "INSERT INTO attempts (delivery_id, attempt, started_at, duration_ms, outcome, code, message, uncertain, instance,
+                                   node)
              SELECT unhex(value ->> 'id'), value ->> 'attempt', value ->> 'started_at', value ->> 'duration_ms',
-                    value ->> 'outcome', value ->> 'code', value ->> 'message', value ->> 'uncertain'
+                    value ->> 'outcome', value ->> 'code', value ->> 'message', value ->> 'uncertain',
+                    value ->> 'instance', unhex(value ->> 'node')
              FROM json_each($1) WHERE true ON CONFLICT DO NOTHING",
-            "INSERT INTO attempts (delivery_id, attempt, started_at, duration_ms, outcome, code, message, uncertain)
-             SELECT id, attempt, started_at, duration_ms, outcome, code, message, uncertain
+            "INSERT INTO attempts (delivery_id, attempt, started_at, duration_ms, outcome, code, message, uncertain, instance,
+                                   node)
+             SELECT id, attempt, started_at, duration_ms, outcome, code, message, uncertain, instance, node
              FROM jsonb_to_recordset($1::jsonb) AS j (id uuid, attempt bigint, started_at bigint, duration_ms bigint,
-                                                      outcome text, code text, message text, uncertain boolean)
+                                                      outcome text, code text, message text, uncertain boolean,
+                                                      instance text, node uuid)
              ON CONFLICT DO NOTHING",
         )
         .bind(json_rows(attempts)?),
@@ -204,6 +222,8 @@ async fn apply(tx: &mut Tx<'_>, changes: &[Change]) -> StoreResult<()> {
             by_engine("UPDATE deliveries SET
                     state = j.state, reason = j.reason, spent = spent + j.spend,
                     provider_id = COALESCE(j.provider_id, deliveries.provider_id),
+                    error = COALESCE(j.error, deliveries.error),
+                    destination = COALESCE(j.destination, deliveries.destination),
                     next_attempt_at = COALESCE(j.next_at, next_attempt_at),
                     relay_at = COALESCE(j.next_at, next_attempt_at), relay_n = 0,
                     lease_owner = NULL, lease_until = NULL, claimed_at = NULL, stop = CASE WHEN j.state = 'dead' THEN stop END,
@@ -211,11 +231,14 @@ async fn apply(tx: &mut Tx<'_>, changes: &[Change]) -> StoreResult<()> {
                     settled_at = CASE WHEN j.state = 'retrying' THEN NULL ELSE $1 END
                  FROM (SELECT unhex(value ->> 'id') AS id, value ->> 'attempt' AS attempt, value ->> 'state' AS state,
                               value ->> 'reason' AS reason, value ->> 'spend' AS spend, value ->> 'next_at' AS next_at,
-                              value ->> 'provider_id' AS provider_id
+                              value ->> 'provider_id' AS provider_id, value ->> 'error' AS error,
+                              value ->> 'destination' AS destination
                        FROM json_each($2)) j
                  WHERE deliveries.id = j.id AND deliveries.state = 'sending' AND deliveries.attempt = j.attempt", "UPDATE deliveries SET
                     state = j.state, reason = j.reason, spent = spent + j.spend::int,
                     provider_id = COALESCE(j.provider_id, deliveries.provider_id),
+                    error = COALESCE(j.error, deliveries.error),
+                    destination = COALESCE(j.destination, deliveries.destination),
                     next_attempt_at = COALESCE(j.next_at, next_attempt_at),
                     relay_at = COALESCE(j.next_at, next_attempt_at), relay_n = 0,
                     lease_owner = NULL, lease_until = NULL, claimed_at = NULL,
@@ -223,7 +246,8 @@ async fn apply(tx: &mut Tx<'_>, changes: &[Change]) -> StoreResult<()> {
                     sent_at = CASE WHEN j.state = 'sent' THEN COALESCE(sent_at, $1) ELSE sent_at END,
                     settled_at = CASE WHEN j.state = 'retrying' THEN NULL ELSE $1 END
                  FROM jsonb_to_recordset($2::jsonb) AS j (id uuid, attempt bigint, state text, reason text, spend boolean,
-                                                          next_at bigint, provider_id text)
+                                                          next_at bigint, provider_id text, error text,
+                                                          destination text)
                  WHERE deliveries.id = j.id AND deliveries.state = 'sending' AND deliveries.attempt = j.attempt")
             .bind(now)
             .bind(json_rows(changes)?),

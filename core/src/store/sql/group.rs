@@ -14,6 +14,7 @@ use campanile_model::{
     work::{ClaimOutcome, Finish, Finished, NextStep},
 };
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -180,12 +181,17 @@ impl Group {
         out
     }
 
-    /// Callers of one group wait side by side, so the order of kinds is free; within a kind it is the order of arrival.
-    pub async fn run(&mut self, tx: &mut Tx<'_>, metrics: &Metrics) -> StoreResult<()> {
-        let mut users: Vec<UserKey> = self.others.iter().flat_map(|o| o.users()).collect();
+    /// Whose feed states it is known to change.
+    pub fn users(&self) -> BTreeSet<UserKey> {
+        let mut users: BTreeSet<UserKey> = self.others.iter().flat_map(|o| o.users()).collect();
         users.extend(self.marks.iter().map(|job| job.input.user.clone()));
         users.extend(self.accepts.iter().flat_map(|job| accept::users(&job.input.item)));
-        tx.load_users(&users).await?;
+        users
+    }
+
+    /// Callers of one group wait side by side, so the order of kinds is free; within a kind it is the order of arrival.
+    pub async fn run(&mut self, tx: &mut Tx<'_>, metrics: &Metrics) -> StoreResult<()> {
+        tx.load_users(&self.users().into_iter().collect::<Vec<_>>()).await?;
         for operation in &mut self.others {
             let started = Instant::now();
             operation.run(tx).await?;

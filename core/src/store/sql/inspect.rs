@@ -6,7 +6,7 @@ use super::{
     statement::{by_engine, sql},
 };
 use campanile_model::{
-    AppId, ChannelName, DeliveryId, DeliveryState, NotificationId, UserId,
+    AppId, ChannelName, DeliveryId, DeliveryState, NodeId, NotificationId, UserId,
     api::ShownState,
     ports::{
         AttemptRow, DeadFilter, DeliveryRow, NotificationDetail, NotificationFilter, NotificationRow, QueueStats,
@@ -27,44 +27,24 @@ const NOTIFICATION: &str = concat!(
 
 /// `$1` offset. `due_later` decides what is shown as scheduled.
 macro_rules! deliveries {
-    ($engine:ident, $in_app:literal, $where:literal) => {
+    ($engine:ident, $in_app:literal; $($where:expr),+) => {
         concat!(
             "SELECT d.id, d.notification_id, d.app, d.user_id, d.channel, d.recipient, d.state, d.reason, d.attempt,
-                    d.created_at, d.due_at, d.next_attempt_at, d.sent_at, d.settled_at, d.provider_id, d.due_at > ",
+                    d.created_at, d.due_at, d.next_attempt_at, d.sent_at, d.settled_at, d.provider_id,
+                    d.error, d.destination, d.dismissed_at, d.due_at > ",
             now!($engine),
             " AS due_later, f.seen_at, f.read_at, f.archived_at
              FROM deliveries d LEFT JOIN feed f ON ",
             $in_app,
             " AND f.app = d.app AND f.user_id = d.user_id AND f.notification_id = d.notification_id WHERE ",
-            $where
+            $($where),+
         )
     };
-    ($where:literal) => {
-        by_engine(deliveries!(sqlite, "d.in_app = 1", $where), deliveries!(postgres, "d.in_app", $where))
+    ($($where:expr),+) => {
+        by_engine(deliveries!(sqlite, "d.in_app = 1"; $($where),+), deliveries!(postgres, "d.in_app"; $($where),+))
     };
 }
-
-/// `$1` offset.
-macro_rules! listed {
-    ($engine:ident) => {
-        concat!(
-            "SELECT n.id, n.request, n.source, n.idempotency_key, n.cancelled_at, a.recipients, a.cursor, ",
-            notification_columns!(),
-            " FROM notifications n LEFT JOIN audiences a ON a.notification_id = n.id
-              WHERE n.app = $2 AND ($3 IS NULL OR n.id < $3)
-                AND ($4 IS NULL OR n.notification_type = $4)
-                AND ($5 IS NULL OR n.created_at >= $5) AND ($6 IS NULL OR n.created_at < $6)
-                AND ($7 IS NULL OR n.idempotency_key = $7)
-                AND (($8 IS NULL AND $9 IS NULL AND $10 IS NULL) OR EXISTS (
-                    SELECT 1 FROM deliveries d WHERE d.notification_id = n.id
-                      AND ($8 IS NULL OR d.user_id = $8) AND ($9 IS NULL OR d.channel = $9)
-                      AND ($10 IS NULL OR $10 = CASE WHEN d.state = 'pending' AND d.due_at > ",
-            now!($engine),
-            " THEN 'scheduled' ELSE d.state END)))
-              ORDER BY n.id DESC LIMIT $11"
-        )
-    };
-}
+pub(super) use deliveries;
 
 macro_rules! summaries {
     ($engine:ident, $from:literal) => {
@@ -78,26 +58,23 @@ macro_rules! summaries {
     };
 }
 
+/// `$1` offset. One row for each channel and state, counted in the order of an index that holds all that is counted.
 macro_rules! queues {
-    ($engine:ident, $no:literal, $nothing:literal) => {
+    ($engine:ident) => {
         concat!(
-            "WITH t(now) AS (SELECT ",
+            // The time is told once and not for each row.
+            "WITH t(now) AS MATERIALIZED (SELECT ",
             now!($engine),
             ")
-             SELECT d.channel, d.state, d.next_attempt_at <= t.now AS due, p.channel IS NOT NULL AS paused,
-                    COUNT(*) AS n, MIN(t.now) - MIN(d.next_attempt_at) AS age
-             FROM t CROSS JOIN deliveries d
-             LEFT JOIN channel_pauses p ON p.channel = d.channel AND p.ended IS NULL
-             WHERE d.state IN ('pending', 'sending', 'retrying')
-             GROUP BY 1, 2, 3, 4
-             UNION ALL
-             SELECT channel, 'dead', ",
-            $no,
-            ", ",
-            $no,
-            ", COUNT(*), ",
-            $nothing,
-            " FROM deliveries WHERE state = 'dead' GROUP BY channel"
+             SELECT d.channel, d.state, d.due, d.later, t.now - d.oldest AS age, p.channel IS NOT NULL AS paused
+             FROM t CROSS JOIN (
+                SELECT channel, state, COUNT(*) FILTER (WHERE next_attempt_at <= (SELECT now FROM t)) AS due,
+                       COUNT(*) FILTER (WHERE next_attempt_at > (SELECT now FROM t)) AS later, MIN(next_attempt_at) AS oldest
+                FROM deliveries WHERE state IN ('pending', 'sending', 'retrying') GROUP BY channel, state
+                UNION ALL
+                SELECT channel, state, COUNT(*), 0, NULL FROM deliveries
+                WHERE state = 'dead' AND dismissed_at IS NULL GROUP BY channel, state) d
+             LEFT JOIN channel_pauses p ON p.channel = d.channel AND p.ended IS NULL"
         )
     };
 }
@@ -143,24 +120,7 @@ impl Reads {
         filter: &NotificationFilter,
     ) -> StoreResult<Vec<(NotificationRow, Vec<(ShownState, u64)>)>> {
         let mut snapshot = self.snapshot("notifications").await?;
-        let rows = snapshot
-            .fetch(
-                by_engine(listed!(sqlite), listed!(postgres))
-                    .bind(self.offset())
-                    .bind(filter.app.as_str())
-                    .bind(filter.before.map(|id| id.0))
-                    .bind(filter.notification_type.as_deref())
-                    .bind(filter.since.map(|t| t.timestamp_millis()))
-                    .bind(filter.until.map(|t| t.timestamp_millis()))
-                    .bind(filter.idempotency_key.as_deref())
-                    .bind(filter.user.as_ref().map(UserId::as_str))
-                    .bind(filter.channel.as_ref().map(ChannelName::as_str))
-                    .bind(filter.state.map(ShownState::as_str))
-                    .bind(filter.limit),
-            )
-            .await?;
-        let found: Vec<NotificationRow> =
-            rows.iter().map(|row| notification_row(Cells::of("notifications", row))).collect::<StoreResult<_>>()?;
+        let found = self.notification_rows(&mut snapshot, filter).await?;
         let ids: Vec<NotificationId> = found.iter().map(|row| row.notification.id).collect();
         let mut summaries = self.summaries(&mut snapshot, &ids).await?;
         snapshot.end().await;
@@ -207,7 +167,7 @@ impl Reads {
         let rows = snapshot
             .fetch(
                 deliveries!(
-                    "d.state = 'dead' AND d.app = $2 AND ($3 IS NULL OR d.id < $3)
+                    "d.state = 'dead' AND d.dismissed_at IS NULL AND d.app = $2 AND ($3 IS NULL OR d.id < $3)
                         AND ($4 IS NULL OR d.channel = $4) AND ($5 IS NULL OR d.reason = $5)
                         AND ($6 IS NULL OR d.user_id = $6)
                       ORDER BY d.id DESC LIMIT $7"
@@ -226,36 +186,34 @@ impl Reads {
     }
 
     pub async fn queue_stats(&self) -> StoreResult<Vec<QueueStats>> {
-        let rows = self
-            .fetch(
-                "queue_stats",
-                by_engine(queues!(sqlite, "0", "NULL"), queues!(postgres, "false", "NULL::bigint")).bind(self.offset()),
-            )
-            .await?;
+        let rows = self.fetch("queue_stats", by_engine(queues!(sqlite), queues!(postgres)).bind(self.offset())).await?;
         let mut out: BTreeMap<String, QueueStats> = BTreeMap::new();
         for row in &rows {
             let c = Cells::of("deliveries", row);
             let channel = c.text("channel")?;
             let stats = out.entry(channel.clone()).or_insert_with(|| QueueStats { channel, ..QueueStats::default() });
-            let (due, paused, n) = (c.flag("due")?, c.flag("paused")?, c.count("n")?);
+            let (due, later, paused) = (c.count("due")?, c.count("later")?, c.flag("paused")?);
             match c.state("state")? {
-                DeliveryState::Sending => stats.in_flight += n,
-                DeliveryState::Dead => stats.dead += n,
-                DeliveryState::Pending if !due => stats.scheduled += n,
-                _ if due && paused => stats.held += n,
-                DeliveryState::Retrying => stats.retrying += n,
-                _ => stats.ready += n,
-            }
-            if due && c.state("state")? == DeliveryState::Pending {
-                let age = c.get::<Option<i64>>("age")?;
-                stats.oldest_age_ms = stats.oldest_age_ms.max(age);
+                DeliveryState::Sending => stats.in_flight += due + later,
+                DeliveryState::Dead => stats.dead += due,
+                DeliveryState::Pending => {
+                    stats.scheduled += later;
+                    *(if paused { &mut stats.held } else { &mut stats.ready }) += due;
+                    if due > 0 {
+                        stats.oldest_age_ms = stats.oldest_age_ms.max(c.get("age")?);
+                    }
+                }
+                _ => {
+                    stats.retrying += later;
+                    *(if paused { &mut stats.held } else { &mut stats.retrying }) += due;
+                }
             }
         }
         Ok(out.into_values().collect())
     }
 }
 
-fn notification_row(c: Cells<'_>) -> StoreResult<NotificationRow> {
+pub fn notification_row(c: Cells<'_>) -> StoreResult<NotificationRow> {
     let audience = match c.get::<Option<i64>>("recipients")? {
         Some(_) => Some((c.small("recipients")?, c.small("cursor")?)),
         None => None,
@@ -270,7 +228,7 @@ fn notification_row(c: Cells<'_>) -> StoreResult<NotificationRow> {
     })
 }
 
-fn delivery_row(c: Cells<'_>) -> StoreResult<DeliveryRow> {
+pub fn delivery_row(c: Cells<'_>) -> StoreResult<DeliveryRow> {
     let state = c.state("state")?;
     let waits = matches!(state, DeliveryState::Pending | DeliveryState::Retrying);
     Ok(DeliveryRow {
@@ -292,11 +250,14 @@ fn delivery_row(c: Cells<'_>) -> StoreResult<DeliveryRow> {
         read_at: c.opt_time("read_at")?,
         archived_at: c.opt_time("archived_at")?,
         provider_id: c.get("provider_id")?,
+        error: c.text("error")?,
+        destination: c.text("destination")?,
+        dismissed_at: c.opt_time("dismissed_at")?,
         attempts: Vec::new(),
     })
 }
 
-async fn attach_attempts(snapshot: &mut Snapshot, deliveries: &mut [DeliveryRow]) -> StoreResult<()> {
+pub async fn attach_attempts(snapshot: &mut Snapshot, deliveries: &mut [DeliveryRow]) -> StoreResult<()> {
     let rows = snapshot
         .fetch(
             by_engine(
@@ -320,6 +281,8 @@ async fn attach_attempts(snapshot: &mut Snapshot, deliveries: &mut [DeliveryRow]
             code: c.get("code")?,
             message: c.get("message")?,
             uncertain: c.flag("uncertain")?,
+            instance: c.get("instance")?,
+            node: c.opt_uuid("node")?.map(NodeId),
         });
     }
     for delivery in deliveries {

@@ -69,14 +69,14 @@ impl Reads {
                 "rescue",
                 by_engine(
                     concat!(
-                        "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 'sending' AND lease_until <= ",
+                        "SELECT COALESCE((SELECT MIN(lease_until) FROM deliveries WHERE state = 'sending') <= ",
                         now!(sqlite),
-                        ") AS lapsed"
+                        ", false) AS lapsed"
                     ),
                     concat!(
-                        "SELECT EXISTS (SELECT 1 FROM deliveries WHERE state = 'sending' AND lease_until <= ",
+                        "SELECT COALESCE((SELECT MIN(lease_until) FROM deliveries WHERE state = 'sending') <= ",
                         now!(postgres),
-                        ") AS lapsed"
+                        ", false) AS lapsed"
                     ),
                 )
                 .bind(self.offset()),
@@ -107,11 +107,11 @@ impl Operation for Rescue {
                 "reading lapsed leases",
                 by_engine(
                     "SELECT d.id, d.notification_id, d.app, d.user_id, d.channel, d.priority, d.attempt, d.losses,
-                            d.stop, d.in_app, d.claimed_at, n.cancelled_at IS NOT NULL AS cancelled
+                            d.stop, d.in_app, d.claimed_at, d.lease_owner, n.cancelled_at IS NOT NULL AS cancelled
                      FROM deliveries d JOIN notifications n ON n.id = d.notification_id
                      WHERE d.state = 'sending' AND d.lease_until <= $1 ORDER BY d.lease_until LIMIT $2",
                     "SELECT d.id, d.notification_id, d.app, d.user_id, d.channel, d.priority, d.attempt, d.losses,
-                            d.stop, d.in_app, d.claimed_at, n.cancelled_at IS NOT NULL AS cancelled
+                            d.stop, d.in_app, d.claimed_at, d.lease_owner, n.cancelled_at IS NOT NULL AS cancelled
                      FROM deliveries d JOIN notifications n ON n.id = d.notification_id
                      WHERE d.state = 'sending' AND d.lease_until <= $1 ORDER BY d.lease_until LIMIT $2
                      FOR UPDATE OF d SKIP LOCKED",
@@ -134,6 +134,8 @@ impl Operation for Rescue {
                 message: None,
                 // Whether the far side got it, nobody knows.
                 uncertain: !c.flag("in_app")?,
+                instance: None,
+                node: c.opt_uuid("lease_owner")?.map(Hex),
             });
         }
         store_attempts(tx, &attempts).await?;

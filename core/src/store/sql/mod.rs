@@ -7,10 +7,15 @@
 pub mod accept;
 mod access;
 mod audience;
-mod audit;
+pub mod audit;
+mod cause;
 mod claim;
+mod cluster;
 mod collapse;
 mod confirm;
+mod console;
+mod counting;
+mod dead;
 mod erase;
 pub mod error;
 mod feed;
@@ -19,9 +24,13 @@ mod gate;
 pub mod group;
 mod in_app;
 mod inspect;
+mod instances;
 mod lease;
+mod lines;
+mod listing;
 mod mark;
 mod operate;
+mod people;
 mod place;
 mod poison;
 mod ports;
@@ -34,6 +43,7 @@ pub mod statement;
 mod suppress;
 mod sweep;
 mod take_back;
+mod tasks;
 pub mod tx;
 mod users;
 pub mod writer;
@@ -41,6 +51,7 @@ pub mod writer;
 use crate::observe::Metrics;
 use campanile_model::ports::{EffectSink, StoreError, StoreResult};
 use group::{Operation, Work};
+use lines::Lines;
 use read::{Readers, Reads};
 use std::{
     sync::{
@@ -51,7 +62,8 @@ use std::{
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
-use writer::{Link, Message, Opener, Turns, Writer, Writes};
+use uuid::Uuid;
+use writer::{Inbox, Link, Message, Opener, Turns, Writer, Writes};
 
 /// A store on either engine.
 pub struct SqlStore {
@@ -61,6 +73,8 @@ pub struct SqlStore {
     limits: Limits,
     clock_offset: Arc<AtomicI64>,
     size: SizeOf,
+    /// Up to where retention has looked at old notifications.
+    looked_at: std::sync::Mutex<Uuid>,
     /// Given back when the store is dropped: a file's lock, a watchdog.
     _held: Box<dyn Send + Sync>,
 }
@@ -93,13 +107,15 @@ impl SqlStore {
     /// Starts the writers.
     pub fn start(parts: Parts, sink: &Arc<dyn EffectSink>, metrics: &Arc<Metrics>) -> Arc<Self> {
         let (sender, inbox) = mpsc::channel(parts.max_waiting);
-        let inbox = Arc::new(Mutex::new(inbox));
+        let inbox = Arc::new(Mutex::new(Inbox::new(inbox)));
+        let lines = (parts.links.len() > 1).then(Arc::<Lines>::default);
         let turns = Arc::new(Turns::default());
         let writers = TaskTracker::new();
         for link in parts.links {
             let writer = Writer {
                 opener: parts.opener.clone(),
                 inbox: inbox.clone(),
+                lines: lines.clone(),
                 sink: sink.clone(),
                 metrics: metrics.clone(),
                 clock_offset: parts.clock_offset.clone(),
@@ -122,6 +138,7 @@ impl SqlStore {
             limits: parts.limits,
             clock_offset: parts.clock_offset,
             size: parts.size,
+            looked_at: std::sync::Mutex::new(Uuid::nil()),
             _held: parts.held,
         })
     }
@@ -129,11 +146,6 @@ impl SqlStore {
     /// Moves the database's clock, for tests of due times, leases and expiry.
     pub fn set_clock_offset(&self, offset_ms: i64) {
         self.clock_offset.store(offset_ms, Ordering::Relaxed);
-    }
-
-    /// The first audit entry that does not follow from the one before it; `None` when the chain holds.
-    pub async fn audit_break(&self) -> StoreResult<Option<i64>> {
-        self.reads.audit_break().await
     }
 
     /// Refused when too much waits.

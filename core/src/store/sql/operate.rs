@@ -11,7 +11,7 @@ use super::{
 };
 use async_trait::async_trait;
 use campanile_model::{
-    AppId, ChannelName, NotificationId, Timestamp,
+    AppId, ChannelName, DeliveryState, NotificationId, Timestamp,
     ports::{Actor, CancelOutcome, Pause, StoreResult},
     state::reason,
 };
@@ -150,46 +150,62 @@ impl Operation for EndPause {
     }
 }
 
-/// One batch of a channel's unclaimed due rows that would wait longer than now: published before the pause.
+/// One batch of a channel's unclaimed due rows that would wait longer than now: published before the pause. In the order of
+/// an index, from where the last batch ended: a long backlog is walked once.
 struct ReleaseHeld {
     channel: ChannelName,
+    state: DeliveryState,
+    from: i64,
 }
 
 #[async_trait]
 impl Operation for ReleaseHeld {
-    type Output = u64;
+    /// Where the next batch begins.
+    type Output = Option<i64>;
     const NAME: &'static str = "resume";
 
     fn rows(&self) -> usize {
         RELEASE_BATCH as usize
     }
 
-    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<u64> {
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<Option<i64>> {
         let now = tx.now;
-        tx.exec(
-            "releasing held deliveries",
-            by_engine(
-                "UPDATE deliveries SET relay_at = $1, relay_n = 0 WHERE id IN (
-                    SELECT id FROM deliveries
-                    WHERE channel = $2 AND state IN ('pending', 'retrying') AND next_attempt_at <= $1
-                      AND (relay_at > $1 OR relay_n > 0) LIMIT $3)",
-                "UPDATE deliveries SET relay_at = $1, relay_n = 0 WHERE id IN (
-                    SELECT id FROM deliveries
-                    WHERE channel = $2 AND state IN ('pending', 'retrying') AND next_attempt_at <= $1
-                      AND (relay_at > $1 OR relay_n > 0) LIMIT $3 FOR UPDATE SKIP LOCKED)",
+        let rows = tx
+            .fetch(
+                "releasing held deliveries",
+                by_engine(
+                    "UPDATE deliveries SET relay_at = $1, relay_n = 0 WHERE id IN (
+                        SELECT id FROM deliveries
+                        WHERE channel = $2 AND state = $3 AND state IN ('pending', 'retrying') AND next_attempt_at >= $4
+                          AND next_attempt_at <= $1 AND (relay_at > $1 OR relay_n > 0)
+                        ORDER BY next_attempt_at LIMIT $5) RETURNING next_attempt_at",
+                    "UPDATE deliveries SET relay_at = $1, relay_n = 0 WHERE id IN (
+                        SELECT id FROM deliveries
+                        WHERE channel = $2 AND state = $3 AND state IN ('pending', 'retrying') AND next_attempt_at >= $4
+                          AND next_attempt_at <= $1 AND (relay_at > $1 OR relay_n > 0)
+                        ORDER BY next_attempt_at LIMIT $5 FOR UPDATE SKIP LOCKED) RETURNING next_attempt_at",
+                )
+                .bind(now)
+                .bind(self.channel.as_str())
+                .bind(self.state.as_str())
+                .bind(self.from)
+                .bind(RELEASE_BATCH),
             )
-            .bind(now)
-            .bind(self.channel.as_str())
-            .bind(RELEASE_BATCH),
-        )
-        .await
+            .await?;
+        let times = rows.iter().map(|row| Cells::of("deliveries", row).int("next_attempt_at"));
+        Ok(times.collect::<StoreResult<Vec<_>>>()?.into_iter().max())
     }
 }
 
 impl SqlStore {
     /// Rows whose `relay_at` has passed already are due as they are.
     pub(super) async fn release_held(&self, channel: &ChannelName) -> StoreResult<()> {
-        while self.write_patiently(ReleaseHeld { channel: channel.clone() }).await? > 0 {}
+        for state in [DeliveryState::Pending, DeliveryState::Retrying] {
+            let mut from = Some(i64::MIN);
+            while let Some(at) = from {
+                from = self.write_patiently(ReleaseHeld { channel: channel.clone(), state, from: at }).await?;
+            }
+        }
         Ok(())
     }
 }

@@ -24,9 +24,11 @@ use campanile_model::{
     work::{AudienceSlice, ClaimOutcome, Finish, Finished, RelayRow},
 };
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
+use uuid::Uuid;
 
 /// How long a busy idempotency key is tried again.
 const KEY_BUSY: Duration = Duration::from_secs(2);
@@ -89,6 +91,10 @@ impl WorkStore for SqlStore {
             return Ok(Vec::new());
         }
         self.write_patiently(relay::MoveOn { ids }).await
+    }
+
+    async fn relay_again(&self, channel: &ChannelName, limit: u32) -> StoreResult<u64> {
+        self.write_patiently(relay::Again { channel: channel.clone(), limit }).await
     }
 
     async fn relay_failed(&self, ids: &[DeliveryId]) -> StoreResult<()> {
@@ -162,8 +168,8 @@ impl FeedStore for SqlStore {
         self.reads.feed_replay(user, after, up_to, limit).await
     }
 
-    async fn feed_missed(&self, user: &UserKey, after: i64, up_to: i64) -> StoreResult<i64> {
-        self.reads.feed_missed(user, after, up_to).await
+    async fn feed_missed(&self, user: &UserKey, after: i64, up_to: i64, limit: i64) -> StoreResult<i64> {
+        self.reads.feed_missed(user, after, up_to, limit).await
     }
 
     async fn mark(&self, user: &UserKey, what: MarkSelection, mark: MarkAs) -> StoreResult<MarkOutcome> {
@@ -249,6 +255,10 @@ impl AccessStore for SqlStore {
 
     async fn find_key(&self, id: KeyId) -> StoreResult<Option<ApiKey>> {
         self.reads.find_key(id).await
+    }
+
+    async fn app_exists(&self, app: &AppId) -> StoreResult<bool> {
+        self.reads.app_exists(app).await
     }
 
     async fn list_keys(&self, app: &AppId) -> StoreResult<Vec<ApiKey>> {
@@ -361,7 +371,71 @@ impl OperatorStore for SqlStore {
     }
 
     async fn audit(&self, before: Option<i64>, limit: u32) -> StoreResult<Vec<AuditRow>> {
-        self.reads.audit(before, limit).await
+        self.reads.audit(&AuditFilter { before, limit, ..AuditFilter::default() }).await
+    }
+}
+
+#[async_trait]
+impl TriageStore for SqlStore {
+    async fn lanes(&self, app: &AppId, ids: &[NotificationId]) -> StoreResult<HashMap<NotificationId, Vec<Lane>>> {
+        self.reads.lanes(app, ids).await
+    }
+    async fn state_counts(&self, app: &AppId, since: Timestamp) -> StoreResult<Vec<(ShownState, u64)>> {
+        self.reads.state_counts(app, since).await
+    }
+    async fn notification_of(&self, app: &AppId, delivery: DeliveryId) -> StoreResult<Option<NotificationId>> {
+        self.reads.notification_of(app, delivery).await
+    }
+    async fn dead_groups(&self, which: &DeadWhich, limit: u32) -> StoreResult<Vec<DeadGroup>> {
+        self.reads.dead_groups(which, limit).await
+    }
+    async fn dead_items(
+        &self,
+        which: &DeadWhich,
+        before: Option<DeliveryId>,
+        limit: u32,
+    ) -> StoreResult<Vec<DeliveryRow>> {
+        self.reads.dead_items(which, before, limit).await
+    }
+    async fn dead_count(&self, which: &DeadWhich, limit: u64) -> StoreResult<u64> {
+        self.reads.dead_count(which, limit).await
+    }
+    async fn replay_many(
+        &self,
+        app: &AppId,
+        ids: &[DeliveryId],
+        target: &str,
+        actor: Option<&Actor>,
+    ) -> StoreResult<Vec<ReplayOutcome>> {
+        self.replay_each(app, ids, target, actor).await
+    }
+    async fn dismiss(&self, app: &AppId, ids: &[DeliveryId], target: &str, actor: Option<&Actor>) -> StoreResult<u64> {
+        self.set_dismissed(app, ids, target, actor, true).await
+    }
+    async fn recall(&self, app: &AppId, ids: &[DeliveryId], actor: &Actor) -> StoreResult<u64> {
+        let target = format!("{} dead letters", ids.len());
+        self.set_dismissed(app, ids, &target, Some(actor), false).await
+    }
+    async fn begin_task(&self, task: &TaskRow, actor: &Actor, detail: serde_json::Value) -> StoreResult<()> {
+        self.task_begins(task, actor, detail).await
+    }
+    async fn beat_task(&self, id: Uuid, done: u64, skipped: u64) -> StoreResult<bool> {
+        self.task_beats(id, done, skipped, false).await
+    }
+    async fn end_task(&self, id: Uuid) -> StoreResult<()> {
+        self.task_beats(id, 0, 0, true).await.map(drop)
+    }
+    async fn stop_task(&self, id: Uuid, actor: &Actor) -> StoreResult<bool> {
+        self.task_stops(id, actor).await
+    }
+    async fn tasks(&self) -> StoreResult<Vec<TaskRow>> {
+        self.reads.tasks().await
+    }
+    async fn poison_message(&self, id: i64) -> StoreResult<Option<(PoisonRow, Vec<u8>)>> {
+        self.reads.poison_message(id).await
+    }
+    async fn discard_poison(&self, id: i64, action: &'static str, actor: &Actor) -> StoreResult<bool> {
+        self.write(poison::DiscardPoison { id, action, actor: actor.clone() }).await
     }
 }
 
@@ -383,6 +457,10 @@ impl SystemStore for SqlStore {
 
     fn epoch(&self) -> &str {
         &self.reads.epoch
+    }
+
+    async fn shared_secret(&self, name: &'static str, fresh: &str) -> StoreResult<String> {
+        self.write(access::SharedSecret { name, fresh: fresh.to_owned() }).await
     }
 
     fn facts(&self) -> StoreFacts {

@@ -52,7 +52,7 @@ pub(crate) use now;
 /// What a group of reads is asked by: an API caller leaves after 2 s, a background task after 10.
 fn patience(group: &str) -> Patience {
     match group {
-        "relay" | "rescue" | "claim_audience" | "sweep" | "retain" => Patience::Job,
+        "relay" | "rescue" | "claim_audience" | "sweep" | "retain" | "held_connections" => Patience::Job,
         _ => Patience::Api,
     }
 }

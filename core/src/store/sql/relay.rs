@@ -10,20 +10,31 @@ use super::{
     statement::by_engine,
     tx::Tx,
 };
+use crate::store::rules::relay_step_ms;
 use async_trait::async_trait;
 use campanile_model::{ChannelName, DeliveryId, ports::StoreResult, work::RelayRow};
 use std::collections::HashMap;
+
+/// The channels that something waits for, one look at an index each.
+macro_rules! waiting_channels {
+    () => {
+        "channels(channel) AS (
+            SELECT MIN(channel) FROM deliveries WHERE state IN ('pending', 'retrying')
+            UNION ALL
+            SELECT (SELECT MIN(d.channel) FROM deliveries d
+                    WHERE d.state IN ('pending', 'retrying') AND d.channel > channels.channel)
+            FROM channels WHERE channels.channel IS NOT NULL)"
+    };
+}
+pub(crate) use waiting_channels;
 
 /// `$1` offset, `$2` channels left out, `$3` limit.
 macro_rules! due {
     ($engine:ident, $left_out:literal, $rows:literal, $last:literal) => {
         concat!(
-            "WITH RECURSIVE channels(channel) AS (
-                SELECT MIN(channel) FROM deliveries WHERE state IN ('pending', 'retrying')
-                UNION ALL
-                SELECT (SELECT MIN(d.channel) FROM deliveries d
-                        WHERE d.state IN ('pending', 'retrying') AND d.channel > channels.channel)
-                FROM channels WHERE channels.channel IS NOT NULL),
+            "WITH RECURSIVE ",
+            waiting_channels!(),
+            ",
              open AS (
                 SELECT channel FROM channels WHERE channel IS NOT NULL
                   AND channel NOT IN (SELECT ",
@@ -146,5 +157,47 @@ impl Operation for Failed {
         )
         .await?;
         Ok(())
+    }
+}
+
+/// Published to a broker that was away since: due for the relay again, with its steps from the first.
+pub struct Again {
+    pub channel: ChannelName,
+    pub limit: u32,
+}
+
+#[async_trait]
+impl Operation for Again {
+    type Output = u64;
+    const NAME: &'static str = "relay";
+
+    fn rows(&self) -> usize {
+        self.limit as usize
+    }
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<u64> {
+        let now = tx.now;
+        // What comes within the first step comes by itself, and so a second node that hears of the broker a moment later
+        // does not bring it all again. Nothing that is due waits longer than the last step; beyond it are retries only.
+        tx.exec(
+            "making rows due for the relay again",
+            by_engine(
+                "UPDATE deliveries SET relay_at = $1, relay_n = 0 WHERE id IN (
+                    SELECT id FROM deliveries
+                    WHERE channel = $2 AND state IN ('pending', 'retrying') AND priority IN (0, 1, 2)
+                      AND relay_at > $1 + $3 AND relay_at <= $1 + $4 AND next_attempt_at <= $1 LIMIT $5)",
+                "UPDATE deliveries SET relay_at = $1, relay_n = 0 WHERE id IN (
+                    SELECT id FROM deliveries
+                    WHERE channel = $2 AND state IN ('pending', 'retrying') AND priority IN (0, 1, 2)
+                      AND relay_at > $1 + $3 AND relay_at <= $1 + $4 AND next_attempt_at <= $1
+                    ORDER BY id LIMIT $5 FOR UPDATE SKIP LOCKED)",
+            )
+            .bind(now)
+            .bind(self.channel.as_str())
+            .bind(relay_step_ms(0))
+            .bind(relay_step_ms(i64::MAX))
+            .bind(self.limit),
+        )
+        .await
     }
 }

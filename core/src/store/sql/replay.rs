@@ -16,7 +16,7 @@ use campanile_model::{
     state::reason,
     user::Contact,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub struct ReplayDead {
     pub app: AppId,
@@ -30,49 +30,57 @@ impl Operation for ReplayDead {
     const NAME: &'static str = "replay";
 
     async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<ReplayOutcome> {
-        let row = tx
-            .fetch_opt(
-                "reading a dead letter",
-                sql(concat!(
-                    "SELECT d.id, d.notification_id, d.user_id, d.channel, d.recipient, d.recipient_inline, d.in_app,
+        let (outcome, detail) = one(tx, &self.app, self.id).await?;
+        if let Some(detail) = detail {
+            audit::append(tx, &self.actor, "delivery.replay", &self.id.to_string(), Some(detail)).await?;
+        }
+        Ok(outcome)
+    }
+}
+
+/// Replays one, and what its audit entry would say.
+pub async fn one(tx: &mut Tx<'_>, app: &AppId, id: DeliveryId) -> StoreResult<(ReplayOutcome, Option<Value>)> {
+    let row = tx
+        .fetch_opt(
+            "reading a dead letter",
+            sql(concat!(
+                "SELECT d.id, d.notification_id, d.user_id, d.channel, d.recipient, d.recipient_inline, d.in_app,
                             d.state, d.reason, d.stop, d.attempt, n.cancelled_at IS NOT NULL AS cancelled, u.email,
                             COALESCE(u.addresses, '{}') AS addresses, u.disabled_at IS NOT NULL AS disabled, ",
-                    notification_columns!(),
-                    " FROM deliveries d JOIN notifications n ON n.id = d.notification_id
+                notification_columns!(),
+                " FROM deliveries d JOIN notifications n ON n.id = d.notification_id
                       LEFT JOIN users u ON u.app = d.app AND u.user_id = d.user_id
                       WHERE d.id = $1 AND d.app = $2"
-                ))
-                .bind(self.id.0)
-                .bind(self.app.as_str()),
-            )
-            .await?;
-        let Some(row) = row else { return Ok(ReplayOutcome::NotFound) };
-        let c = Cells::of("deliveries", &row);
-        let recipient = match replayable(tx, c).await? {
-            Ok(recipient) => recipient,
-            Err(why) => return Ok(ReplayOutcome::NotReplayable(why)),
-        };
-        let now = tx.now;
-        let revived = tx
-            .fetch_opt(
-                "replaying a dead letter",
-                sql("UPDATE deliveries SET state = 'pending', reason = NULL, spent = 0, losses = 0, due_at = $1,
+            ))
+            .bind(id.0)
+            .bind(app.as_str()),
+        )
+        .await?;
+    let Some(row) = row else { return Ok((ReplayOutcome::NotFound, None)) };
+    let c = Cells::of("deliveries", &row);
+    let recipient = match replayable(tx, c).await? {
+        Ok(recipient) => recipient,
+        Err(why) => return Ok((ReplayOutcome::NotReplayable(why), None)),
+    };
+    let now = tx.now;
+    let revived = tx
+        .fetch_opt(
+            "replaying a dead letter",
+            sql("UPDATE deliveries SET state = 'pending', reason = NULL, spent = 0, losses = 0, due_at = $1,
                             next_attempt_at = $1, relay_at = $1, relay_n = 0, settled_at = NULL, stop = NULL,
-                            recipient = $2
+                            dismissed_at = NULL, recipient = $2
                      WHERE id = $3 AND state = 'dead'
                      RETURNING id, notification_id, app, user_id, channel, priority, attempt")
-                .bind(now)
-                .bind(recipient)
-                .bind(self.id.0),
-            )
-            .await?;
-        let Some(revived) = revived else { return Ok(ReplayOutcome::NotReplayable("not_dead")) };
-        let t = transition(Cells::of("deliveries", &revived), DeliveryState::Pending, None)?;
-        tx.effects.transitions.push(t);
-        let detail = json!({"reason": c.get::<Option<String>>("reason")?, "attempt": c.small("attempt")?});
-        audit::append(tx, &self.actor, "delivery.replay", &self.id.to_string(), Some(detail)).await?;
-        Ok(ReplayOutcome::Replayed)
-    }
+            .bind(now)
+            .bind(recipient)
+            .bind(id.0),
+        )
+        .await?;
+    let Some(revived) = revived else { return Ok((ReplayOutcome::NotReplayable("not_dead"), None)) };
+    let t = transition(Cells::of("deliveries", &revived), DeliveryState::Pending, None)?;
+    tx.effects.transitions.push(t);
+    let detail = json!({"reason": c.get::<Option<String>>("reason")?, "attempt": c.small("attempt")?});
+    Ok((ReplayOutcome::Replayed, Some(detail)))
 }
 
 /// Whom to send to, or why nobody.

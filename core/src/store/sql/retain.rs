@@ -2,7 +2,9 @@
 
 use super::{
     SqlStore,
+    audit::TrimAudit,
     group::Operation,
+    listing::first_id_of,
     mark::marks,
     read::Reads,
     rows::{Cells, json_ids, json_rows},
@@ -36,22 +38,54 @@ impl SqlStore {
             more |= self.write_patiently(DropDead { before, limit }).await? >= u64::from(limit);
         }
         if let Some(before) = cutoff(now, keep.notifications) {
-            let ids = self.reads.settled_before(before, limit).await?;
-            more |= ids.len() as u64 >= u64::from(limit);
-            if !ids.is_empty() {
-                self.write_patiently(DropNotifications { ids }).await?;
-            }
+            more |= self.drop_settled(before, limit).await?;
             self.write_patiently(Trim { table: Trimmed::Collapses, before, limit }).await?;
             self.write_patiently(Trim { table: Trimmed::Faults, before, limit }).await?;
             self.write_patiently(Trim { table: Trimmed::Pauses, before, limit }).await?;
         }
-        for (table, keep) in [(Trimmed::Audit, keep.audit), (Trimmed::Poison, keep.poison)] {
-            if let Some(before) = cutoff(now, keep) {
-                more |= self.write_patiently(Trim { table, before, limit }).await? >= u64::from(limit);
-            }
+        if let Some(before) = cutoff(now, keep.audit) {
+            more |= self.write_patiently(TrimAudit { before, limit }).await? >= u64::from(limit);
+        }
+        if let Some(before) = cutoff(now, keep.poison) {
+            let trim = Trim { table: Trimmed::Poison, before, limit };
+            more |= self.write_patiently(trim).await? >= u64::from(limit);
         }
         Ok(more)
     }
+
+    /// Looks at the old ones step by step, a few steps a call: those that are still needed may be a million.
+    async fn drop_settled(&self, before: i64, limit: u32) -> StoreResult<bool> {
+        let mut dropped = 0;
+        for _ in 0..LOOKS {
+            let after = *self.looked_at();
+            let Some(Looked { last, settled }) = self.reads.settled_before(before, after, limit).await? else {
+                // The next time begins anew.
+                *self.looked_at() = Uuid::nil();
+                return Ok(false);
+            };
+            *self.looked_at() = last;
+            dropped += settled.len();
+            if !settled.is_empty() {
+                self.write_patiently(DropNotifications { ids: settled }).await?;
+            }
+            if dropped >= limit as usize {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    fn looked_at(&self) -> std::sync::MutexGuard<'_, Uuid> {
+        self.looked_at.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Statements that look, of one call.
+const LOOKS: u32 = 4;
+/// One step over the old notifications.
+struct Looked {
+    last: Uuid,
+    settled: Vec<NotificationId>,
 }
 
 /// From the low end of each feed: `min_seq` rises, so that a cursor below it gets a reset and never a silent gap.
@@ -153,9 +187,10 @@ impl Operation for DropDead {
                 "dropping dead letters",
                 by_engine(
                     "DELETE FROM deliveries WHERE id IN (
-                        SELECT id FROM deliveries WHERE state = 'dead' AND settled_at < $1 LIMIT $2) RETURNING id",
+                        SELECT id FROM deliveries WHERE state = 'dead' AND settled_at < $1 ORDER BY settled_at LIMIT $2)
+                     RETURNING id",
                     "DELETE FROM deliveries WHERE id IN (
-                        SELECT id FROM deliveries WHERE state = 'dead' AND settled_at < $1 LIMIT $2
+                        SELECT id FROM deliveries WHERE state = 'dead' AND settled_at < $1 ORDER BY settled_at LIMIT $2
                         FOR UPDATE SKIP LOCKED) RETURNING id",
                 )
                 .bind(self.before)
@@ -184,18 +219,20 @@ async fn drop_attempts(tx: &mut Tx<'_>, deliveries: &str) -> StoreResult<()> {
 }
 
 /// Nothing of it waits, is dead (that has its own time) or stands in a feed.
+///
+/// Scalars, so that each stays a look at one notification's rows: NOT EXISTS becomes a list of all deliveries that wait.
 macro_rules! nobody_needs {
     ($with:literal, $in_app:literal) => {
         concat!(
-            "NOT EXISTS (SELECT 1 FROM audiences a WHERE a.notification_id = n.id AND a.done_at IS NULL)
-             AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.notification_id = n.id
-                  AND d.state IN ('pending', 'sending', 'retrying', 'dead'))
-             AND NOT EXISTS (SELECT 1 FROM deliveries d ",
+            "(SELECT 1 FROM audiences a WHERE a.notification_id = n.id AND a.done_at IS NULL LIMIT 1) IS NULL
+             AND (SELECT 1 FROM deliveries d WHERE d.notification_id = n.id
+                  AND d.state IN ('pending', 'sending', 'retrying', 'dead') LIMIT 1) IS NULL
+             AND (SELECT 1 FROM deliveries d ",
             $with,
             " feed f ON f.app = d.app AND f.user_id = d.user_id
                   AND f.notification_id = d.notification_id WHERE d.notification_id = n.id AND ",
             $in_app,
-            ")"
+            " LIMIT 1) IS NULL"
         )
     };
     (sqlite) => {
@@ -206,21 +243,36 @@ macro_rules! nobody_needs {
     };
 }
 
+/// `$1` the last one seen, `$2` the first id that is too young, `$3` how many, `$4` the time before which they go.
 macro_rules! settled {
-    ($engine:ident) => {
+    ($engine:ident, $yes:literal) => {
         concat!(
-            "SELECT n.id FROM notifications n WHERE n.created_at < $1 AND ",
+            "SELECT n.id, CASE WHEN n.created_at < $4 AND ",
             nobody_needs!($engine),
-            " ORDER BY n.id LIMIT $2"
+            " THEN ",
+            $yes,
+            " END AS settled
+             FROM (SELECT id FROM notifications WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3) AS old
+             JOIN notifications n ON n.id = old.id ORDER BY n.id"
         )
     };
 }
 
 impl Reads {
-    async fn settled_before(&self, before: i64, limit: u32) -> StoreResult<Vec<NotificationId>> {
-        let rows =
-            self.fetch("retain", by_engine(settled!(sqlite), settled!(postgres)).bind(before).bind(limit)).await?;
-        rows.iter().map(|row| Cells::of("notifications", row).notification_id("id")).collect()
+    /// `None`: there are no more old ones.
+    async fn settled_before(&self, before: i64, after: Uuid, limit: u32) -> StoreResult<Option<Looked>> {
+        let ask = by_engine(settled!(sqlite, "1"), settled!(postgres, "1::bigint"));
+        let rows = self.fetch("retain", ask.bind(after).bind(first_id_of(before)).bind(limit).bind(before)).await?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        let last = Cells::of("notifications", last).uuid("id")?;
+        let mut settled = Vec::new();
+        for row in &rows {
+            let c = Cells::of("notifications", row);
+            if c.get::<Option<i64>>("settled")?.is_some() {
+                settled.push(c.notification_id("id")?);
+            }
+        }
+        Ok(Some(Looked { last, settled }))
     }
 }
 
@@ -296,14 +348,13 @@ impl Operation for DropNotifications {
 
 #[derive(Clone, Copy)]
 enum Trimmed {
-    Audit,
     Poison,
     Collapses,
     Faults,
     Pauses,
 }
 
-/// Rows that nothing refers to.
+/// Rows that nothing refers to. On PostgreSQL they are chosen by their places and judged again, as the sweep does.
 struct Trim {
     table: Trimmed,
     before: i64,
@@ -317,26 +368,31 @@ impl Operation for Trim {
 
     async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<u64> {
         let text = match self.table {
-            // From the old end, so that what is left is still one chain.
-            Trimmed::Audit => {
-                "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 ORDER BY id LIMIT $2)
-                   AND id < (SELECT MAX(id) FROM audit)"
-            }
-            Trimmed::Poison => {
-                "DELETE FROM poison WHERE id IN (SELECT id FROM poison WHERE created_at < $1 ORDER BY id LIMIT $2)"
-            }
-            Trimmed::Collapses => {
+            Trimmed::Poison => by_engine(
+                "DELETE FROM poison WHERE id IN (
+                    SELECT id FROM (SELECT id, created_at FROM poison ORDER BY id LIMIT $2) AS old WHERE created_at < $1)",
+                "DELETE FROM poison WHERE created_at < $1 AND ctid = ANY (ARRAY(
+                    SELECT place FROM (SELECT ctid AS place, created_at FROM poison ORDER BY id LIMIT $2) AS old
+                    WHERE created_at < $1))",
+            ),
+            Trimmed::Collapses => by_engine(
                 "DELETE FROM collapses WHERE (app, user_id, notification_type, collapse_key) IN (
-                    SELECT app, user_id, notification_type, collapse_key FROM collapses WHERE updated_at < $1 LIMIT $2)"
-            }
-            Trimmed::Faults => {
+                    SELECT app, user_id, notification_type, collapse_key FROM collapses WHERE updated_at < $1
+                    ORDER BY updated_at LIMIT $2)",
+                "DELETE FROM collapses WHERE updated_at < $1 AND ctid = ANY (ARRAY(
+                    SELECT ctid FROM collapses WHERE updated_at < $1 ORDER BY updated_at LIMIT $2))",
+            ),
+            Trimmed::Faults => by_engine(
                 "DELETE FROM address_faults WHERE (app, channel, address, kind, delivery_id) IN (
-                    SELECT app, channel, address, kind, delivery_id FROM address_faults WHERE at < $1 LIMIT $2)"
-            }
+                    SELECT app, channel, address, kind, delivery_id FROM address_faults WHERE at < $1
+                    ORDER BY at LIMIT $2)",
+                "DELETE FROM address_faults WHERE at < $1 AND ctid = ANY (ARRAY(
+                    SELECT ctid FROM address_faults WHERE at < $1 ORDER BY at LIMIT $2))",
+            ),
             Trimmed::Pauses => {
-                "DELETE FROM channel_pauses WHERE id IN (SELECT id FROM channel_pauses WHERE ended < $1 LIMIT $2)"
+                sql("DELETE FROM channel_pauses WHERE id IN (SELECT id FROM channel_pauses WHERE ended < $1 LIMIT $2)")
             }
         };
-        tx.exec("trimming old rows", sql(text).bind(self.before).bind(self.limit)).await
+        tx.exec("trimming old rows", text.bind(self.before).bind(self.limit)).await
     }
 }

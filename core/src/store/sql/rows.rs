@@ -73,6 +73,14 @@ impl<'r> Cells<'r> {
         }
     }
 
+    pub fn opt_uuid(self, column: &'static str) -> StoreResult<Option<Uuid>> {
+        let known = match self.row {
+            Row::Sqlite(_) => self.get::<Option<&[u8]>>(column)?.is_some(),
+            Row::Postgres(row) => row.try_get::<Option<Uuid>, _>(column).map_err(|e| self.wrong(column, e))?.is_some(),
+        };
+        if known { self.uuid(column).map(Some) } else { Ok(None) }
+    }
+
     pub fn delivery(self, column: &'static str) -> StoreResult<DeliveryId> {
         self.uuid(column).map(DeliveryId)
     }

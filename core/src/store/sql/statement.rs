@@ -4,6 +4,8 @@
 //! what differs is seen where it is used. An id is a `uuid` in PostgreSQL and sixteen bytes in SQLite.
 
 use super::rows::NUL_SHOWN;
+#[cfg(test)]
+use crate::store::plans;
 use sqlx::{
     PgConnection, Sqlite, SqliteConnection,
     postgres::{PgArguments, PgRow, Postgres},
@@ -49,31 +51,23 @@ impl<'q> Sql<'q> {
     }
 
     fn for_sqlite(self) -> Query<'q, Sqlite, SqliteArguments> {
-        let mut query = sqlx::query(self.sqlite);
-        for arg in self.args {
-            query = match arg {
-                Arg::Int(v) => query.bind(v),
-                Arg::Flag(v) => query.bind(v),
-                Arg::Text(v) => query.bind(v.map(storable)),
-                Arg::Bytes(v) => query.bind(v),
-                Arg::Id(v) => query.bind(v.map(|id| id.into_bytes().to_vec())),
-            };
-        }
-        query
+        self.args.into_iter().fold(sqlx::query(self.sqlite), |query, arg| match arg {
+            Arg::Int(v) => query.bind(v),
+            Arg::Flag(v) => query.bind(v),
+            Arg::Text(v) => query.bind(v.map(storable)),
+            Arg::Bytes(v) => query.bind(v),
+            Arg::Id(v) => query.bind(v.map(|id| id.into_bytes().to_vec())),
+        })
     }
 
     fn for_postgres(self) -> Query<'q, Postgres, PgArguments> {
-        let mut query = sqlx::query(self.postgres);
-        for arg in self.args {
-            query = match arg {
-                Arg::Int(v) => query.bind(v),
-                Arg::Flag(v) => query.bind(v),
-                Arg::Text(v) => query.bind(v.map(storable)),
-                Arg::Bytes(v) => query.bind(v),
-                Arg::Id(v) => query.bind(v),
-            };
-        }
-        query
+        self.args.into_iter().fold(sqlx::query(self.postgres), |query, arg| match arg {
+            Arg::Int(v) => query.bind(v),
+            Arg::Flag(v) => query.bind(v),
+            Arg::Text(v) => query.bind(v.map(storable)),
+            Arg::Bytes(v) => query.bind(v),
+            Arg::Id(v) => query.bind(v),
+        })
     }
 }
 
@@ -120,6 +114,8 @@ pub enum Conn<'c> {
 
 impl Conn<'_> {
     pub async fn execute(&mut self, sql: Sql<'_>) -> sqlx::Result<u64> {
+        #[cfg(test)]
+        plans::hear(self, &sql).await?;
         match self {
             Self::Sqlite(conn) => Ok(sql.for_sqlite().execute(&mut **conn).await?.rows_affected()),
             Self::Postgres(conn) => Ok(sql.for_postgres().execute(&mut **conn).await?.rows_affected()),
@@ -127,6 +123,8 @@ impl Conn<'_> {
     }
 
     pub async fn fetch_all(&mut self, sql: Sql<'_>) -> sqlx::Result<Vec<Row>> {
+        #[cfg(test)]
+        plans::hear(self, &sql).await?;
         match self {
             Self::Sqlite(conn) => {
                 let rows = sql.for_sqlite().fetch_all(&mut **conn).await?;
@@ -140,9 +138,72 @@ impl Conn<'_> {
     }
 
     pub async fn fetch_optional(&mut self, sql: Sql<'_>) -> sqlx::Result<Option<Row>> {
+        #[cfg(test)]
+        plans::hear(self, &sql).await?;
         match self {
             Self::Sqlite(conn) => Ok(sql.for_sqlite().fetch_optional(&mut **conn).await?.map(Row::Sqlite)),
             Self::Postgres(conn) => Ok(sql.for_postgres().fetch_optional(&mut **conn).await?.map(Row::Postgres)),
         }
+    }
+}
+
+/// For those who ask about a statement.
+#[cfg(test)]
+impl<'q> Sql<'q> {
+    pub fn texts(&self) -> (&'static str, &'static str) {
+        (self.sqlite, self.postgres)
+    }
+
+    /// Another text with the same values.
+    pub fn about_on_sqlite(&self, text: &'static str) -> Query<'q, Sqlite, SqliteArguments> {
+        Self { sqlite: text, ..self.clone() }.for_sqlite()
+    }
+
+    /// Another text with the same values.
+    pub fn about_on_postgres(&self, text: &'static str) -> Query<'q, Postgres, PgArguments> {
+        Self { postgres: text, ..self.clone() }.for_postgres()
+    }
+
+    pub fn into_owned(self) -> Sql<'static> {
+        let owned = |arg| match arg {
+            Arg::Int(v) => Arg::Int(v),
+            Arg::Flag(v) => Arg::Flag(v),
+            Arg::Text(v) => Arg::Text(v.map(|text| Cow::Owned(text.into_owned()))),
+            Arg::Bytes(v) => Arg::Bytes(v),
+            Arg::Id(v) => Arg::Id(v),
+        };
+        Sql { sqlite: self.sqlite, postgres: self.postgres, args: self.args.into_iter().map(owned).collect() }
+    }
+
+    /// For PREPARE: the types and the values as PostgreSQL writes them.
+    pub fn spelled_for_postgres(&self) -> (String, String) {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+        let spelled = |arg: &Arg<'_>| match arg {
+            Arg::Int(v) => ("bigint", v.map(|v| v.to_string())),
+            Arg::Flag(v) => ("boolean", Some(v.to_string())),
+            Arg::Text(v) => ("text", v.as_deref().map(|text| quoted(&storable(text.into())))),
+            Arg::Bytes(v) => ("bytea", v.as_ref().map(|bytes| format!("'\\x{}'", super::accept::hex(bytes)))),
+            Arg::Id(v) => ("uuid", v.map(|id| quoted(&id.to_string()))),
+        };
+        let (types, values): (Vec<_>, Vec<_>) = self
+            .args
+            .iter()
+            .map(spelled)
+            .map(|(kind, value)| (kind, value.unwrap_or_else(|| "NULL".to_owned())))
+            .unzip();
+        (types.join(", "), values.join(", "))
+    }
+
+    /// How much is asked for: items of the longest list among the values, or the limit.
+    pub fn asked_for(&self) -> usize {
+        const LIMITS: std::ops::RangeInclusive<i64> = 1..=2_000;
+        let size = |arg: &Arg<'_>| match arg {
+            Arg::Text(Some(text)) => {
+                serde_json::from_str::<Vec<serde::de::IgnoredAny>>(text).map_or(0, |list| list.len())
+            }
+            Arg::Int(Some(n)) if LIMITS.contains(n) => *n as usize,
+            _ => 0,
+        };
+        self.args.iter().map(size).max().unwrap_or(0)
     }
 }

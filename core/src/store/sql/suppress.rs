@@ -1,6 +1,13 @@
 //! Suppressed addresses, unsubscriptions, and the evidence that leads to them.
 
-use super::{audit, group::Operation, read::Reads, rows::Cells, statement::sql, tx::Tx};
+use super::{
+    audit,
+    group::Operation,
+    read::Reads,
+    rows::Cells,
+    statement::{Row, sql},
+    tx::Tx,
+};
 use crate::store::rules::fold_address;
 use async_trait::async_trait;
 use campanile_model::{
@@ -177,6 +184,19 @@ impl Operation for LiftSuppression {
     }
 }
 
+pub fn suppression(row: &Row) -> StoreResult<Suppression> {
+    let c = Cells::of("suppressions", row);
+    Ok(Suppression {
+        id: c.text("id")?,
+        channel: c.channel("channel")?,
+        address: c.get("address")?,
+        user_id: c.get::<Option<&str>>("user_id")?.map(UserId::from),
+        notification_type: c.get("notification_type")?,
+        reason: c.text("reason")?,
+        created_at: c.time("created_at")?,
+    })
+}
+
 impl Reads {
     pub async fn suppressions(&self, app: &AppId, after: Option<String>, limit: u32) -> StoreResult<Vec<Suppression>> {
         let rows = self
@@ -188,20 +208,7 @@ impl Reads {
                     .bind(limit),
             )
             .await?;
-        rows.iter()
-            .map(|row| {
-                let c = Cells::of("suppressions", row);
-                Ok(Suppression {
-                    id: c.text("id")?,
-                    channel: c.channel("channel")?,
-                    address: c.get("address")?,
-                    user_id: c.get::<Option<&str>>("user_id")?.map(UserId::from),
-                    notification_type: c.get("notification_type")?,
-                    reason: c.text("reason")?,
-                    created_at: c.time("created_at")?,
-                })
-            })
-            .collect()
+        rows.iter().map(suppression).collect()
     }
 
     pub async fn unsubscribe_target(&self, id: DeliveryId) -> StoreResult<Option<(UserKey, ChannelName, String)>> {

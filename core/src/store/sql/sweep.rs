@@ -8,6 +8,7 @@ use super::{
     group::Operation,
     mark::marks,
     read::Reads,
+    relay::waiting_channels,
     rows::{Cells, Hex, json_rows},
     statement::{by_engine, sql},
     tx::Tx,
@@ -20,44 +21,78 @@ use std::{collections::BTreeMap, time::Duration};
 /// A cancel settles its rows itself; this many ms back is looked for rows that slipped by.
 const CANCELLED_WINDOW_MS: i64 = 600_000;
 
-/// `$1` now, `$2` limit, `$3` max_age in ms. Columns: id, state, reason.
-macro_rules! settled_by_time {
-    ($engine:ident, $with:literal) => {
+macro_rules! too_old {
+    ($engine:ident) => {
         concat!(
-            "SELECT * FROM (SELECT d.id, 'expired' AS state, 'expired' AS reason FROM deliveries d
-              WHERE d.state IN ('pending', 'retrying') AND d.expires_at <= $1 LIMIT $2) AS expired
-             UNION
-             SELECT * FROM (SELECT d.id, 'cancelled', 'cancelled' FROM notifications n ",
-            $with,
-            " deliveries d ON d.notification_id = n.id
-              WHERE n.cancelled_at > $1 - $4 AND d.state IN ('pending', 'retrying')
-                AND (d.expires_at IS NULL OR d.expires_at > $1) LIMIT $2) AS cancelled
-             UNION
-             SELECT * FROM (SELECT d.id, 'dead', 'max_age' FROM deliveries d
-              WHERE $3 > 0 AND d.state IN ('pending', 'retrying') AND d.due_at <= $1 - $3
-                AND (d.expires_at IS NULL OR d.expires_at > $1)
-                AND d.channel NOT IN (SELECT channel FROM channel_pauses WHERE ended IS NULL)
-                AND $1 - d.due_at - ",
+            "d.state IN ('pending', 'retrying') AND d.due_at <= $1 - $3
+             AND (d.expires_at IS NULL OR d.expires_at > $1) AND $1 - d.due_at - ",
             paused_since_due!($engine),
-            " > $3 LIMIT $2) AS dead"
+            " > $3"
         )
-    };
-    (sqlite) => {
-        settled_by_time!(sqlite, "CROSS JOIN")
-    };
-    (postgres) => {
-        settled_by_time!(postgres, "JOIN")
     };
 }
 
+/// `$1` now, `$2` limit, `$3` max_age in ms, `$4` the window. Columns: id, state, reason.
+///
+/// Each part names the order of the index that finds it: planned without its values, "older than" looks to PostgreSQL like
+/// a third of the table.
+macro_rules! settled_by_time {
+    ($cancelled:literal, $too_old:expr) => {
+        concat!(
+            "WITH RECURSIVE ",
+            waiting_channels!(),
+            ",
+             open AS (SELECT channel FROM channels WHERE channel IS NOT NULL
+                        AND channel NOT IN (SELECT channel FROM channel_pauses WHERE ended IS NULL))
+             SELECT * FROM (SELECT d.id, 'expired' AS state, 'expired' AS reason FROM deliveries d
+              WHERE d.state IN ('pending', 'retrying') AND d.expires_at <= $1 ORDER BY d.expires_at LIMIT $2) AS expired
+             UNION
+             SELECT * FROM (SELECT d.id, 'cancelled', 'cancelled' FROM notifications n CROSS JOIN ",
+            $cancelled,
+            " ORDER BY n.cancelled_at LIMIT $2) AS cancelled
+             UNION
+             SELECT * FROM (SELECT d.id, 'dead', 'max_age' FROM open CROSS JOIN ",
+            $too_old,
+            " LIMIT $2) AS dead"
+        )
+    };
+    (sqlite) => {
+        settled_by_time!(
+            "deliveries d ON d.notification_id = n.id
+             WHERE n.cancelled_at > $1 - $4 AND d.state IN ('pending', 'retrying')
+               AND (d.expires_at IS NULL OR d.expires_at > $1)",
+            concat!(
+                "deliveries d ON d.channel = open.channel WHERE $3 > 0 AND ",
+                too_old!(sqlite),
+                " ORDER BY d.due_at"
+            )
+        )
+    };
+    (postgres) => {
+        settled_by_time!(
+            "LATERAL (SELECT x.id FROM deliveries x
+                WHERE x.notification_id = n.id AND x.state IN ('pending', 'retrying')
+                  AND (x.expires_at IS NULL OR x.expires_at > $1) OFFSET 0) d
+             WHERE n.cancelled_at > $1 - $4",
+            concat!(
+                "LATERAL (SELECT d.id FROM deliveries d WHERE d.channel = open.channel AND ",
+                too_old!(postgres),
+                " ORDER BY d.due_at LIMIT $2) d WHERE $3 > 0"
+            )
+        )
+    };
+}
+
+/// The least of each is read from an index; a plain EXISTS may walk a whole table that holds nothing.
 macro_rules! has_work {
     ($engine:ident) => {
         concat!(
             "SELECT EXISTS (",
             settled_by_time!($engine),
-            ") OR EXISTS (SELECT 1 FROM feed WHERE expires_at <= $1 AND expired_at IS NULL)
-               OR EXISTS (SELECT 1 FROM idempotency WHERE expires_at <= $1)
-               OR EXISTS (SELECT 1 FROM ws_tickets WHERE expires_at <= $1) AS work"
+            ") OR COALESCE((SELECT MIN(expires_at) FROM feed WHERE expires_at IS NOT NULL AND expired_at IS NULL) <= $1,
+                           false)
+               OR COALESCE((SELECT MIN(expires_at) FROM idempotency) <= $1, false)
+               OR COALESCE((SELECT MIN(expires_at) FROM ws_tickets) <= $1, false) AS work"
         )
     };
 }
@@ -164,9 +199,10 @@ impl Sweep {
         let rows = tx
             .fetch(
                 "choosing feed items to expire",
-                sql("SELECT app, user_id, seq FROM feed WHERE expires_at <= $1 AND expired_at IS NULL LIMIT $2")
-                    .bind(now)
-                    .bind(self.limit),
+                sql("SELECT app, user_id, seq FROM feed WHERE expires_at <= $1 AND expired_at IS NULL
+                     ORDER BY expires_at LIMIT $2")
+                .bind(now)
+                .bind(self.limit),
             )
             .await?;
         if rows.is_empty() {
@@ -209,21 +245,32 @@ impl Sweep {
         Ok(rows.len() as u64)
     }
 
+    /// On PostgreSQL by places (`ctid`), in an array: a join with the chosen ones is, planned without values, a look at the
+    /// whole table. The condition stands outside too, for a row that was renewed since it was chosen.
     async fn forget(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
         let now = tx.now;
         tx.exec(
             "forgetting idempotency keys",
-            sql("DELETE FROM idempotency WHERE (app, key) IN (
-                    SELECT app, key FROM idempotency WHERE expires_at <= $1 LIMIT $2)")
+            by_engine(
+                "DELETE FROM idempotency WHERE (app, key) IN (
+                    SELECT app, key FROM idempotency WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)",
+                "DELETE FROM idempotency WHERE expires_at <= $1 AND ctid = ANY (ARRAY(
+                    SELECT ctid FROM idempotency WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2))",
+            )
             .bind(now)
             .bind(self.limit),
         )
         .await?;
         tx.exec(
             "forgetting tickets",
-            sql("DELETE FROM ws_tickets WHERE hash IN (SELECT hash FROM ws_tickets WHERE expires_at <= $1 LIMIT $2)")
-                .bind(now)
-                .bind(self.limit),
+            by_engine(
+                "DELETE FROM ws_tickets WHERE hash IN (
+                    SELECT hash FROM ws_tickets WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)",
+                "DELETE FROM ws_tickets WHERE expires_at <= $1 AND ctid = ANY (ARRAY(
+                    SELECT ctid FROM ws_tickets WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2))",
+            )
+            .bind(now)
+            .bind(self.limit),
         )
         .await?;
         Ok(())

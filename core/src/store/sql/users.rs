@@ -25,7 +25,7 @@ fn contact(c: Cells<'_>) -> StoreResult<Contact> {
     })
 }
 
-fn user(c: Cells<'_>) -> StoreResult<User> {
+pub fn user(c: Cells<'_>) -> StoreResult<User> {
     let UserKey { app, user } = c.user()?;
     Ok(User {
         app,

@@ -1,6 +1,6 @@
 //! The writers: each owns one connection that writes, and a commit takes what gathered while the last one ran.
 //!
-//! SQLite has one, PostgreSQL a few; they share one queue. A group is one transaction. When any of it fails it is rolled
+//! SQLite has one, PostgreSQL a few; they share one queue, and groups that change one feed keep its order (`lines`). A group is one transaction. When any of it fails it is rolled
 //! back and run again one by one, so that a bad row costs only itself; a group that met another transaction's locks is first
 //! run again as it is. Whatever a commit changed is told to the sink before its callers are answered; a caller that went
 //! away changes neither.
@@ -8,6 +8,7 @@
 use super::{
     error::{self, Shared, failed},
     group::{Group, Work},
+    lines::{Lines, Place},
     statement::Conn,
     tx::Tx,
 };
@@ -61,10 +62,25 @@ pub trait Opener: Send + Sync + 'static {
     fn limit(&self) -> Option<Duration>;
 }
 
+/// What waits for a writer.
+pub struct Inbox {
+    queue: mpsc::Receiver<Message>,
+    /// Found to be too much for a group that had begun: the next one begins with it, whoever's it is.
+    left: Option<Box<Work>>,
+}
+
+impl Inbox {
+    pub fn new(queue: mpsc::Receiver<Message>) -> Self {
+        Self { queue, left: None }
+    }
+}
+
 pub struct Writer {
     pub opener: Arc<dyn Opener>,
     /// Held while a group gathers, never while it commits.
-    pub inbox: Arc<Mutex<mpsc::Receiver<Message>>>,
+    pub inbox: Arc<Mutex<Inbox>>,
+    /// `None`: there is no other writer.
+    pub lines: Option<Arc<Lines>>,
     pub sink: Arc<dyn EffectSink>,
     pub metrics: Arc<Metrics>,
     pub clock_offset: Arc<AtomicI64>,
@@ -113,50 +129,51 @@ enum Failed {
 
 impl Writer {
     pub async fn run(mut self) {
-        let mut carried: Option<Box<Work>> = None;
-        while let Some(group) = self.gather(&mut carried).await {
+        while let Some((group, place)) = self.gather().await {
+            if let Some(place) = &place {
+                place.come().await;
+            }
             self.commit(group).await;
+            drop(place);
         }
         if let Some(link) = self.link.take() {
             self.opener.close(link).await;
         }
     }
 
-    /// What waits now; `None` when the store is closed and nothing waits any more.
-    async fn gather(&self, carried: &mut Option<Box<Work>>) -> Option<Group> {
-        let (first, mut inbox) = if let Some(work) = carried.take() {
-            // Another writer may hold the queue and wait: what is carried does not wait with it.
-            match self.inbox.try_lock() {
-                Ok(inbox) => (work, inbox),
-                Err(_) => return Some(Group::of(*work)),
+    /// What waits now, and its place among the other writers' groups; `None` when the store is closed and nothing waits any
+    /// more.
+    async fn gather(&self) -> Option<(Group, Option<Place>)> {
+        let mut inbox = self.inbox.lock().await;
+        let first = loop {
+            if let Some(work) = inbox.left.take() {
+                break work;
             }
-        } else {
-            let mut inbox = self.inbox.lock().await;
-            loop {
-                match inbox.recv().await? {
-                    Message::Work(work) => break (work, inbox),
-                    Message::Close => inbox.close(),
-                }
+            match inbox.queue.recv().await? {
+                Message::Work(work) => break work,
+                Message::Close => inbox.queue.close(),
             }
         };
         let mut rows = first.rows();
         let alone = first.is_alone();
         let mut group = Group::of(*first);
         while rows < GROUP_ROWS && !alone {
-            match inbox.try_recv() {
+            match inbox.queue.try_recv() {
                 Ok(Message::Work(work)) if rows + work.rows() <= GROUP_ROWS && !work.is_alone() => {
                     rows += work.rows();
                     group.add(*work);
                 }
                 Ok(Message::Work(work)) => {
-                    *carried = Some(work);
+                    inbox.left = Some(work);
                     break;
                 }
-                Ok(Message::Close) => inbox.close(),
+                Ok(Message::Close) => inbox.queue.close(),
                 Err(_) => break,
             }
         }
-        Some(group)
+        // Before the next writer may gather.
+        let place = self.lines.as_ref().map(|lines| lines.join(group.users()));
+        Some((group, place))
     }
 
     /// One transaction, or as many as there are items when one of them is bad.

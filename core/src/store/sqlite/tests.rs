@@ -17,7 +17,8 @@ use campanile_model::{
     effects::Effects,
     feed::FeedFilter,
     ports::{
-        AcceptError, AcceptStore, EffectSink, FeedStore, OperatorStore, StoreError, StoreResult, SystemStore, WorkStore,
+        AcceptError, AcceptStore, AuditStore, EffectSink, FeedStore, OperatorStore, StoreError, StoreResult,
+        SystemStore, WorkStore,
     },
     work::ClaimOutcome,
 };
@@ -81,7 +82,7 @@ async fn drifted_counts_are_repaired_and_a_broken_audit_chain_shows() {
     for name in ["a", "b", "c"] {
         store.pause(&ChannelName::from(name), None, None, &actor()).await.unwrap();
     }
-    assert_eq!(store.audit_break().await.unwrap(), None);
+    assert_eq!(store.check_audit(None, 100).await.unwrap().broken, None);
     store.close().await;
     drop(store);
     tamper(folder.path(), "UPDATE user_state SET unread = 7; UPDATE audit SET target = 'x' WHERE id = 2").await;
@@ -89,7 +90,7 @@ async fn drifted_counts_are_repaired_and_a_broken_audit_chain_shows() {
     assert_eq!(store.audit_counts(None, 10).await.unwrap().1, 1);
     let counts = store.feed_state(&user("ada")).await.unwrap().counts;
     assert_eq!((counts.unread, counts.version), (1, 2));
-    assert_eq!(store.audit_break().await.unwrap(), Some(2));
+    assert_eq!(store.check_audit(None, 100).await.unwrap().broken, Some(2));
 }
 
 async fn tamper(folder: &std::path::Path, sql: &'static str) {

@@ -1,0 +1,113 @@
+//! The console's look at people and keys: found by id and address, held back for a reason, keys that overlap.
+
+use super::*;
+use campanile_model::{
+    KeyId,
+    ports::{ApiKey, Scope, UserFilter},
+};
+use std::time::Duration;
+
+pub(super) mod tests {
+    crate::store::exam::exam!(
+        people_are_found_by_the_beginning_of_an_id_and_by_address,
+        contact_points_change_and_the_log_does_not_repeat_them,
+        what_holds_a_person_back_is_told,
+        a_rotated_key_overlaps_with_its_successor,
+    );
+}
+
+fn email(address: &str) -> Contact {
+    Contact { email: Some(address.to_owned()), ..Contact::default() }
+}
+
+async fn people_are_found_by_the_beginning_of_an_id_and_by_address(exam: Exam) {
+    for (id, address) in [("u_1", "a@x"), ("u_2", "B@x"), ("u_10", "a@x"), ("v\u{e9}", "c@x"), ("100%_", "d@x")] {
+        exam.put_user(&user(id), email(address)).await.unwrap();
+    }
+    let found = async |change: &dyn Fn(&mut UserFilter)| {
+        let mut filter = UserFilter { limit: 10, ..UserFilter::default() };
+        change(&mut filter);
+        exam.users(&filter).await.unwrap().into_iter().map(|u| u.user_id.to_string()).collect::<Vec<_>>()
+    };
+    let text = |t: &str| Some(t.to_owned());
+    assert_eq!(found(&|_| {}).await, ["100%_", "u_1", "u_10", "u_2", "v\u{e9}"]);
+    assert_eq!(found(&|f| f.prefix = text("u_1")).await, ["u_1", "u_10"]);
+    assert_eq!(found(&|f| f.prefix = text("v\u{e9}")).await, ["v\u{e9}"]);
+    assert_eq!(found(&|f| f.prefix = text("%")).await, [""; 0], "nothing stands for anything");
+    assert_eq!(found(&|f| f.email = text("A@X")).await, ["u_1", "u_10"]);
+    assert_eq!(found(&|f| f.email = text("b@x")).await, ["u_2"]);
+    assert_eq!(found(&|f| f.email = text("a")).await, [""; 0]);
+    assert_eq!(found(&|f| f.limit = 2).await, ["100%_", "u_1"]);
+    assert_eq!(found(&|f| f.after = Some(UserId::from("u_1"))).await, ["u_10", "u_2", "v\u{e9}"]);
+    let rest = |f: &mut UserFilter| {
+        f.prefix = text("u_");
+        f.after = Some(UserId::from("u_1"));
+    };
+    assert_eq!(found(&rest).await, ["u_10", "u_2"]);
+    assert_eq!(found(&|f| f.app = AppId::from("other")).await, [""; 0]);
+}
+
+async fn contact_points_change_and_the_log_does_not_repeat_them(exam: Exam) {
+    assert!(exam.edit_user(&user("ada"), email("new@x"), &actor()).await.unwrap().is_none(), "nobody is made so");
+    exam.put_user(&user("ada"), email("old@x")).await.unwrap();
+    let edited = exam.edit_user(&user("ada"), email("new@x"), &actor()).await.unwrap().unwrap();
+    assert_eq!(edited.contact.email.as_deref(), Some("new@x"));
+    assert_eq!(exam.get_user(&user("ada")).await.unwrap().unwrap().contact, edited.contact);
+    let row = exam.audit(None, 1).await.unwrap().remove(0);
+    assert_eq!((&*row.action, &*row.target), ("user.edit", "ada"));
+    assert!(!row.detail.unwrap().to_string().contains("new@x"));
+}
+
+async fn what_holds_a_person_back_is_told(exam: Exam) {
+    let app = AppId::default();
+    let channel = ChannelName::email();
+    exam.add_suppression(&app, &channel, "Ada@Example.org", "bounced", &actor()).await.unwrap();
+    exam.add_suppression(&app, &channel, "other@example.org", "bounced", &actor()).await.unwrap();
+    exam.unsubscribe(&user("ada"), &channel, "news").await.unwrap();
+    exam.unsubscribe(&user("bo"), &channel, "news").await.unwrap();
+    let addresses = [(channel.clone(), "ada@example.org".to_owned()), (ChannelName::from("sms"), "+49".to_owned())];
+    let held = exam.held_back(&user("ada"), &addresses, 10).await.unwrap();
+    let told: Vec<_> = held.iter().map(|s| (s.reason.as_str(), s.address.is_some())).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.contains(&("bounced", true)) && told.contains(&("unsubscribed", false)));
+    for s in &held {
+        assert!(exam.lift_suppression(&app, &s.id, &actor()).await.unwrap());
+    }
+    assert!(exam.held_back(&user("ada"), &addresses, 10).await.unwrap().is_empty());
+}
+
+async fn a_rotated_key_overlaps_with_its_successor(exam: Exam) {
+    let app = AppId::default();
+    let key = |n: u8| ApiKey {
+        id: KeyId::new(),
+        app: app.clone(),
+        name: "billing".to_owned(),
+        secret_hash: [n; 32],
+        scopes: vec![Scope::Send],
+        created_at: at(1_000),
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+        created_by: None,
+    };
+    let (old, fresh) = (key(1), ApiKey { name: "ignored".to_owned(), scopes: Scope::ALL.to_vec(), ..key(2) });
+    exam.create_key(old.clone(), &actor()).await.unwrap();
+    assert_eq!(exam.find_key(old.id).await.unwrap().unwrap().created_by.as_deref(), Some("operator"));
+    let hour = Duration::from_hours(1);
+    let made = exam.rotate_key(&app, old.id, fresh.clone(), hour, &actor()).await.unwrap().unwrap();
+    assert_eq!((made.name.as_str(), &made.scopes[..]), ("billing", &[Scope::Send][..]), "as the first one");
+    let ends = exam.find_key(old.id).await.unwrap().unwrap().expires_at.unwrap();
+    let left = ends - exam.now().await.unwrap();
+    assert!(left.num_minutes() >= 58 && left.num_minutes() <= 60, "{left}");
+    assert_eq!(exam.find_key(fresh.id).await.unwrap().unwrap().secret_hash, [2; 32]);
+    let again = exam.rotate_key(&app, old.id, key(3), hour * 5, &actor()).await.unwrap();
+    assert!(again.is_some());
+    assert!(exam.find_key(old.id).await.unwrap().unwrap().expires_at.unwrap() <= ends, "an end never moves away");
+    exam.pass(hour * 2);
+    assert!(exam.rotate_key(&app, old.id, key(4), hour, &actor()).await.unwrap().is_none(), "it has ended");
+    exam.revoke_key(&app, fresh.id, &actor()).await.unwrap();
+    assert!(exam.rotate_key(&app, fresh.id, key(5), hour, &actor()).await.unwrap().is_none());
+    assert!(exam.rotate_key(&AppId::from("other"), made.id, key(6), hour, &actor()).await.unwrap().is_none());
+    let acts = exam.audit(None, 10).await.unwrap();
+    assert_eq!(acts.iter().filter(|a| a.action == "key.rotate").count(), 2);
+}

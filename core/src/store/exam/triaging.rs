@@ -1,0 +1,297 @@
+//! What the console's lists ask: lanes, counts, causes of death, many at once.
+
+use super::*;
+use campanile_model::ports::{DeadWhich, Lane, NotificationFilter, ReplayOutcome, TaskRow};
+use serde_json::json;
+use std::time::Duration;
+
+pub(super) mod tests {
+    crate::store::exam::exam!(
+        lanes_tell_channels_and_states_apart,
+        states_are_counted_since_a_time,
+        a_list_goes_on_in_both_directions,
+        what_failed_is_found_by_its_error,
+        the_dead_are_grouped_by_their_cause,
+        many_are_replayed_in_one_act,
+        what_is_dismissed_stays_dead_and_can_be_taken_back,
+        a_bulk_act_shows_its_progress_and_can_be_stopped,
+        a_poison_message_is_read_whole_and_discarded_once,
+        an_attempt_says_which_node_made_it,
+    );
+}
+
+fn app() -> AppId {
+    AppId::default()
+}
+
+fn all() -> DeadWhich {
+    DeadWhich { app: app(), ..DeadWhich::default() }
+}
+
+async fn dead_by(exam: &Exam, user: &str, host: &str, code: &str) -> (DeliveryId, NotificationId) {
+    let address = format!("{user}@{host}");
+    let mail = mail(user).plan(|p| {
+        p.recipient = Some(address.clone());
+        p.recipient_inline = true;
+    });
+    let sent = exam.send(mail).await;
+    let claimed = exam.claim_one(sent.deliveries[0].delivery_id).await;
+    let end = Finish { code: Some(code.to_owned()), ..finish(&claimed, dead("permanent")) };
+    assert!(exam.finish(end).await.unwrap().ours);
+    (claimed.delivery_id, sent.id)
+}
+
+async fn lanes_tell_channels_and_states_apart(exam: Exam) {
+    let both = bare().also("ada", &["websocket", "email"]).also("bo", &["websocket"]);
+    let id = exam.send(both).await.id;
+    let other = exam.send(mail("cy")).await.id;
+    let lanes = exam.lanes(&app(), &[id, other]).await.unwrap();
+    let lane = |channel: &str, state, count| Lane { channel: channel.into(), shown: ShownState::Stored(state), count };
+    assert_eq!(lanes[&id], [lane("email", DeliveryState::Pending, 1), lane("websocket", DeliveryState::Sent, 2)]);
+    assert_eq!(lanes[&other], [lane("email", DeliveryState::Pending, 1)]);
+    assert!(exam.lanes(&AppId::from("other"), &[id]).await.unwrap().is_empty());
+    assert!(exam.lanes(&app(), &[]).await.unwrap().is_empty());
+}
+
+async fn states_are_counted_since_a_time(exam: Exam) {
+    let later = exam.now().await.unwrap() + Duration::from_hours(1);
+    exam.send(note("ada")).await;
+    exam.send(bare().also("ada", &["email"]).also("bo", &["email"])).await;
+    exam.send(mail("cy").at(later)).await;
+    dead_by(&exam, "d", "example.org", "550").await;
+    let count = async |since: Timestamp, state| {
+        let counts = exam.state_counts(&app(), since).await.unwrap();
+        counts.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n)
+    };
+    for (state, n) in [
+        (ShownState::Stored(DeliveryState::Pending), 1),
+        (ShownState::Scheduled, 1),
+        (ShownState::Stored(DeliveryState::Sent), 1),
+        (ShownState::Stored(DeliveryState::Dead), 1),
+        (ShownState::Stored(DeliveryState::Retrying), 0),
+    ] {
+        assert_eq!(count(at(0), state).await, n, "{state:?}: notifications, not deliveries");
+        assert_eq!(count(later, state).await, 0);
+    }
+}
+
+async fn a_list_goes_on_in_both_directions(exam: Exam) {
+    let mut sent = Vec::new();
+    for i in 0..5 {
+        let user = if i % 2 == 0 { "ada" } else { "bo" };
+        sent.push(exam.send(bare().also(user, &["websocket", "email"]).of_type("news")).await.id);
+    }
+    let list = async |change: &dyn Fn(&mut NotificationFilter)| {
+        let mut filter = NotificationFilter { limit: 2, ..NotificationFilter::default() };
+        change(&mut filter);
+        let rows = exam.notifications(&filter).await.unwrap();
+        rows.iter().map(|(row, _)| row.notification.id).collect::<Vec<_>>()
+    };
+    let after = sent[0];
+    // Each way that a list can be led by.
+    assert_eq!(list(&|f| f.after = Some(after)).await, [sent[2], sent[1]], "the nearest, newest first");
+    for narrow in [
+        (|f: &mut NotificationFilter| f.notification_type = Some("news".into())) as fn(&mut NotificationFilter),
+        |f| f.channel = Some(ChannelName::email()),
+        |f| f.state = Some(ShownState::Stored(DeliveryState::Pending)),
+        |f| f.state = Some(ShownState::Stored(DeliveryState::Sent)),
+        |f| f.handed_over = true,
+    ] {
+        let found = list(&|f| {
+            narrow(f);
+            f.after = Some(after);
+        })
+        .await;
+        assert_eq!(found, [sent[2], sent[1]]);
+    }
+    let found = list(&|f| {
+        f.user = Some(UserId::from("ada"));
+        f.after = Some(after);
+    })
+    .await;
+    assert_eq!(found, [sent[4], sent[2]]);
+    assert_eq!(list(&|f| f.after = Some(sent[4])).await, []);
+    assert_eq!(list(&|f| f.before = Some(sent[1])).await, [sent[0]]);
+}
+
+async fn what_failed_is_found_by_its_error(exam: Exam) {
+    let (_, gone) = dead_by(&exam, "ada", "a.example", "550 5.1.1").await;
+    let (_, busy) = dead_by(&exam, "bo", "b.example", "E503").await;
+    let waiting = exam.send(mail("cy")).await;
+    let claimed = exam.claim_one(waiting.deliveries[0].delivery_id).await;
+    let next = NextStep::RetryIn { delay_ms: 60_000 };
+    exam.finish(Finish { code: Some("e503".into()), ..finish(&claimed, next) }).await.unwrap();
+    let list = async |error: &str, after: Option<NotificationId>| {
+        let filter =
+            NotificationFilter { error: Some(error.into()), after, limit: 10, ..NotificationFilter::default() };
+        exam.notifications(&filter).await.unwrap().iter().map(|(row, _)| row.notification.id).collect::<Vec<_>>()
+    };
+    assert_eq!(list("550 5.1.1", None).await, [gone]);
+    assert_eq!(list("e503", None).await, [waiting.id, busy], "those that are tried again too, in any case of letters");
+    assert_eq!(list("e503", Some(busy)).await, [waiting.id]);
+    assert_eq!(list("permanent", None).await, [busy, gone], "by reason");
+    assert_eq!(list("nothing", None).await, []);
+}
+
+async fn the_dead_are_grouped_by_their_cause(exam: Exam) {
+    for i in 0..3 {
+        dead_by(&exam, &format!("a{i}"), "north.example", "550").await;
+    }
+    let (newest, _) = dead_by(&exam, "a9", "north.example", "550").await;
+    let (lone, _) = dead_by(&exam, "b", "south.example", "550").await;
+    let (other, _) = dead_by(&exam, "c", "north.example", "timeout").await;
+    let groups = exam.dead_groups(&all(), 10).await.unwrap();
+    let seen: Vec<_> = groups.iter().map(|g| (g.error.as_str(), g.destination.as_str(), g.count, g.sample)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("550", "north.example", 4, newest),
+            ("550", "south.example", 1, lone),
+            ("timeout", "north.example", 1, other)
+        ]
+    );
+    assert!(groups[0].first <= groups[0].last && groups[0].said.as_deref() == Some("said"));
+    assert_eq!(exam.dead_groups(&all(), 1).await.unwrap().len(), 1, "the largest");
+
+    let group = DeadWhich {
+        channel: Some(ChannelName::email()),
+        reason: Some("permanent".into()),
+        error: Some("550".into()),
+        destination: Some("north.example".into()),
+        ..all()
+    };
+    assert_eq!(exam.dead_count(&group, 100).await.unwrap(), 4);
+    assert_eq!(exam.dead_count(&group, 2).await.unwrap(), 2, "no further than asked");
+    assert_eq!(exam.dead_count(&all(), 100).await.unwrap(), 6);
+    let items = exam.dead_items(&group, None, 3).await.unwrap();
+    assert_eq!((items.len(), items[0].id), (3, newest));
+    assert_eq!(items[0].attempts.len(), 1);
+    assert_eq!(items[0].attempts[0].code.as_deref(), Some("550"));
+    assert_eq!(exam.dead_items(&group, Some(items[2].id), 3).await.unwrap().len(), 1);
+    let by_user = DeadWhich { user: Some(UserId::from("b")), ..all() };
+    assert_eq!(exam.dead_items(&by_user, None, 9).await.unwrap()[0].id, lone);
+    let south = DeadWhich { destination: Some("south.example".into()), ..all() };
+    assert_eq!(exam.dead_groups(&south, 10).await.unwrap().len(), 1);
+    assert!(exam.dead_groups(&DeadWhich { app: AppId::from("other"), ..all() }, 10).await.unwrap().is_empty());
+}
+
+async fn many_are_replayed_in_one_act(exam: Exam) {
+    let (a, _) = dead_by(&exam, "a", "x.example", "550").await;
+    let (b, cancelled) = dead_by(&exam, "b", "x.example", "550").await;
+    let (c, _) = dead_by(&exam, "c", "x.example", "550").await;
+    exam.cancel(&app(), cancelled, &actor()).await.unwrap();
+    exam.heard();
+    let missing = DeliveryId::new();
+    let outcomes = exam.replay_many(&app(), &[c, b, missing, a], "x.example", Some(&actor())).await.unwrap();
+    assert!(matches!(
+        outcomes[..],
+        [
+            ReplayOutcome::Replayed,
+            ReplayOutcome::NotReplayable("cancelled"),
+            ReplayOutcome::NotFound,
+            ReplayOutcome::Replayed
+        ]
+    ));
+    assert_eq!(arrivals(&exam.heard()).len(), 2, "told like any other change");
+    let audit = exam.audit(None, 10).await.unwrap();
+    let entries: Vec<_> = audit.iter().filter(|r| r.action == "delivery.replay").collect();
+    assert_eq!(entries.len(), 1, "one act, one entry");
+    assert_eq!(
+        (entries[0].target.as_str(), &entries[0].detail),
+        ("x.example", &Some(json!({"replayed": 2, "skipped": 2})))
+    );
+    exam.replay_many(&app(), &[b], "x.example", None).await.unwrap();
+    assert_eq!(exam.audit(None, 10).await.unwrap().len(), audit.len(), "written by whoever began it");
+
+    // Two at once: one attempt each, and the other is told why.
+    let (d, _) = dead_by(&exam, "d", "x.example", "550").await;
+    let (store, app, who) = (exam.shared(), app(), actor());
+    let ids = [d];
+    let (one, two) =
+        tokio::join!(store.replay_many(&app, &ids, "d", Some(&who)), exam.replay_many(&app, &ids, "d", Some(&who)));
+    let both = [one.unwrap().remove(0), two.unwrap().remove(0)];
+    assert_eq!(both.iter().filter(|o| matches!(o, ReplayOutcome::Replayed)).count(), 1);
+    assert!(both.iter().any(|o| matches!(o, ReplayOutcome::NotReplayable("not_dead"))));
+}
+
+async fn what_is_dismissed_stays_dead_and_can_be_taken_back(exam: Exam) {
+    let (a, notification) = dead_by(&exam, "a", "x.example", "550").await;
+    let (b, _) = dead_by(&exam, "b", "x.example", "550").await;
+    let alive = exam.send(mail("c")).await.deliveries[0].delivery_id;
+    assert_eq!(exam.dismiss(&app(), &[a, alive], "1 dead letter", Some(&actor())).await.unwrap(), 1);
+    assert_eq!(exam.dismiss(&app(), &[a], "again", None).await.unwrap(), 0);
+    let row = exam.row(a, notification).await;
+    assert_eq!((row.state, row.dismissed_at.is_some()), (DeliveryState::Dead, true), "the state is what it was");
+    assert_eq!(exam.dead_count(&all(), 10).await.unwrap(), 1);
+    assert_eq!(exam.dead_items(&all(), None, 10).await.unwrap()[0].id, b);
+    assert_eq!(exam.queue_stats().await.unwrap()[0].dead, 1);
+    let listed = campanile_model::ports::DeadFilter { limit: 10, ..Default::default() };
+    assert_eq!(exam.dead_letters(&listed).await.unwrap().len(), 1);
+    assert_eq!(exam.recall(&app(), &[a], &actor()).await.unwrap(), 1);
+    assert_eq!(exam.dead_count(&all(), 10).await.unwrap(), 2);
+    let acts: Vec<_> = exam.audit(None, 10).await.unwrap().into_iter().map(|r| r.action).collect();
+    assert_eq!(acts, ["delivery.recall", "delivery.dismiss"]);
+
+    exam.dismiss(&app(), &[a], "1 dead letter", None).await.unwrap();
+    assert!(matches!(exam.replay(&app(), a, &actor()).await.unwrap(), ReplayOutcome::Replayed));
+    assert_eq!(exam.row(a, notification).await.dismissed_at, None, "a replay begins anew");
+}
+
+async fn a_bulk_act_shows_its_progress_and_can_be_stopped(exam: Exam) {
+    let now = exam.now().await.unwrap();
+    let task = TaskRow {
+        id: uuid::Uuid::now_v7(),
+        node: exam.node,
+        what: "replay".into(),
+        subject: "email, 550".into(),
+        actor: "admin:dana".into(),
+        total: 3_410,
+        done: 0,
+        skipped: 0,
+        started_at: now,
+        beat_at: now,
+        ended_at: None,
+        stopped_by: None,
+    };
+    exam.begin_task(&task, &actor(), json!({"matching": 3_410})).await.unwrap();
+    assert!(exam.beat_task(task.id, 100, 2).await.unwrap());
+    assert!(exam.beat_task(task.id, 98, 0).await.unwrap());
+    let shown = exam.tasks().await.unwrap().remove(0);
+    assert_eq!((shown.done, shown.skipped, shown.total, shown.ended_at), (198, 2, 3_410, None));
+    assert!(exam.stop_task(task.id, &actor()).await.unwrap());
+    assert!(!exam.stop_task(task.id, &actor()).await.unwrap());
+    assert!(!exam.beat_task(task.id, 1, 0).await.unwrap(), "it is told at its next step");
+    exam.end_task(task.id).await.unwrap();
+    let shown = exam.tasks().await.unwrap().remove(0);
+    assert!(shown.ended_at.is_some() && shown.stopped_by.as_deref() == Some("operator"));
+    let acts: Vec<_> = exam.audit(None, 10).await.unwrap().into_iter().map(|r| (r.action, r.target)).collect();
+    assert_eq!(acts, [("task.stop".into(), "email, 550".into()), ("delivery.replay".into(), "email, 550".into())]);
+    exam.pass(Duration::from_hours(2));
+    assert!(exam.tasks().await.unwrap().is_empty());
+    assert!(!exam.beat_task(uuid::Uuid::now_v7(), 1, 0).await.unwrap());
+}
+
+async fn a_poison_message_is_read_whole_and_discarded_once(exam: Exam) {
+    let long = vec![b'x'; 10_000];
+    exam.add_poison("amqp", &long, "not JSON", Some("{}")).await.unwrap();
+    let id = exam.poison(None, 1).await.unwrap()[0].id;
+    let (row, raw) = exam.poison_message(id).await.unwrap().unwrap();
+    assert_eq!((row.reason.as_str(), raw.len()), ("not JSON", 10_000));
+    assert!(exam.discard_poison(id, "poison.discard", &actor()).await.unwrap());
+    assert!(!exam.discard_poison(id, "poison.discard", &actor()).await.unwrap());
+    assert!(exam.poison_message(id).await.unwrap().is_none());
+    assert_eq!(exam.audit(None, 10).await.unwrap().len(), 1);
+}
+
+async fn an_attempt_says_which_node_made_it(exam: Exam) {
+    let (id, notification) = dead_by(&exam, "ada", "x.example", "550").await;
+    let row = exam.row(id, notification).await;
+    assert_eq!(row.attempts[0].node, Some(exam.node));
+    assert_eq!((row.error.as_str(), row.destination.as_str()), ("550", "x.example"));
+    let lost = exam.send(mail("bo")).await;
+    exam.claim_one(lost.deliveries[0].delivery_id).await;
+    exam.pass(2 * LEASE);
+    exam.rescue(10).await.unwrap();
+    let row = exam.row(lost.deliveries[0].delivery_id, lost.id).await;
+    assert_eq!(row.attempts[0].node, Some(exam.node), "a lost one too");
+}

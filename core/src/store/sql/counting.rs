@@ -1,0 +1,142 @@
+//! Bounded counts for the console's lists: by channel and state of each notification shown, by state over a stretch of time.
+
+use super::{
+    read::{Reads, now},
+    rows::{Cells, json_ids},
+    statement::{by_engine, sql},
+};
+use crate::store::sql::listing::first_id_of;
+use campanile_model::{
+    AppId, DeliveryId, DeliveryState, NotificationId, Timestamp,
+    api::ShownState,
+    ports::{Lane, MANY, StoreResult},
+};
+use std::collections::HashMap;
+
+/// How many of the newest deliveries are looked at for the states that most are in.
+const NEWEST: u64 = 2 * MANY;
+
+macro_rules! lanes {
+    ($engine:ident, $from:literal) => {
+        concat!(
+            "SELECT d.notification_id, d.channel, d.state, d.state = 'pending' AND d.due_at > ",
+            now!($engine),
+            " AS due_later, COUNT(*) AS n FROM ",
+            $from,
+            " WHERE d.app = $4 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+        )
+    };
+}
+
+/// One state of few: an index ends in the notification's id.
+macro_rules! rare {
+    ($engine:ident, $state:literal) => {
+        concat!(
+            "SELECT '",
+            $state,
+            "' AS state, COUNT(DISTINCT CASE WHEN due_at <= ",
+            now!($engine),
+            " THEN notification_id END) AS due, COUNT(DISTINCT CASE WHEN due_at > ",
+            now!($engine),
+            " THEN notification_id END) AS later
+             FROM (SELECT due_at, notification_id FROM deliveries WHERE app = $2 AND state = '",
+            $state,
+            "' AND state NOT IN ('sent', 'delivered') AND notification_id >= $3 LIMIT $4) AS few"
+        )
+    };
+}
+
+macro_rules! states {
+    ($engine:ident) => {
+        concat!(
+            rare!($engine, "pending"),
+            " UNION ALL ",
+            rare!($engine, "sending"),
+            " UNION ALL ",
+            rare!($engine, "retrying"),
+            " UNION ALL ",
+            rare!($engine, "dead"),
+            " UNION ALL ",
+            rare!($engine, "expired"),
+            " UNION ALL ",
+            rare!($engine, "suppressed"),
+            " UNION ALL ",
+            rare!($engine, "cancelled"),
+            " UNION ALL SELECT 'sent', COUNT(DISTINCT notification_id), 0
+               FROM (SELECT notification_id, state, app FROM deliveries WHERE notification_id >= $3
+                     ORDER BY notification_id DESC LIMIT $5) AS newest
+               WHERE state IN ('sent', 'delivered') AND app = $2"
+        )
+    };
+}
+
+impl Reads {
+    pub async fn lanes(&self, app: &AppId, ids: &[NotificationId]) -> StoreResult<HashMap<NotificationId, Vec<Lane>>> {
+        let rows = self
+            .fetch(
+                "lanes",
+                by_engine(
+                    lanes!(
+                        sqlite,
+                        "json_each($2) j CROSS JOIN deliveries d ON d.id IN (
+                            SELECT x.id FROM deliveries x WHERE x.notification_id = unhex(j.value) LIMIT $3)"
+                    ),
+                    lanes!(
+                        postgres,
+                        "jsonb_array_elements_text($2::jsonb) AS j (value) CROSS JOIN LATERAL (
+                            SELECT * FROM deliveries x WHERE x.notification_id = j.value::uuid LIMIT $3) d"
+                    ),
+                )
+                .bind(self.offset())
+                .bind(json_ids(ids.iter().map(|id| id.0)))
+                .bind(i64::try_from(MANY).unwrap_or(i64::MAX))
+                .bind(app.as_str()),
+            )
+            .await?;
+        let mut out: HashMap<NotificationId, Vec<Lane>> = HashMap::new();
+        for row in &rows {
+            let c = Cells::of("deliveries", row);
+            let lane = Lane {
+                channel: c.channel("channel")?,
+                shown: ShownState::of(c.state("state")?, c.flag("due_later")?),
+                count: c.count("n")?,
+            };
+            out.entry(c.notification_id("notification_id")?).or_default().push(lane);
+        }
+        Ok(out)
+    }
+
+    pub async fn notification_of(&self, app: &AppId, delivery: DeliveryId) -> StoreResult<Option<NotificationId>> {
+        let ask = sql("SELECT notification_id FROM deliveries WHERE id = $1 AND app = $2");
+        let row = self.fetch_opt("notification_of", ask.bind(delivery.0).bind(app.as_str())).await?;
+        row.map(|row| Cells::of("deliveries", &row).notification_id("notification_id")).transpose()
+    }
+
+    pub async fn state_counts(&self, app: &AppId, since: Timestamp) -> StoreResult<Vec<(ShownState, u64)>> {
+        let most = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let rows = self
+            .fetch(
+                "state_counts",
+                by_engine(states!(sqlite), states!(postgres))
+                    .bind(self.offset())
+                    .bind(app.as_str())
+                    .bind(first_id_of(since.timestamp_millis()))
+                    .bind(most(MANY))
+                    .bind(most(NEWEST)),
+            )
+            .await?;
+        let mut out = Vec::new();
+        for row in &rows {
+            let c = Cells::of("deliveries", row);
+            let state = c.state("state")?;
+            let (due, later) = (c.count("due")?, c.count("later")?);
+            if state == DeliveryState::Pending {
+                out.push((ShownState::Stored(state), due));
+                out.push((ShownState::Scheduled, later));
+            } else {
+                out.push((ShownState::Stored(state), due + later));
+            }
+        }
+        Ok(out)
+    }
+}
