@@ -1,12 +1,14 @@
 //! The channel itself: compose, then hand to the relay or to the catcher.
 
 use crate::{
-    config::Config,
+    config::{Config, Settings},
     message::{Composer, Letter, Mail},
     pool::Pool,
     reply,
 };
-use campanile_plugin::{Channel, Delivery, DeliveryError, Health, Info, Reason, Receipt, StartError};
+use campanile_plugin::{
+    Channel, Context, Delivery, DeliveryError, Health, Info, Problem, Reason, Receipt, StartError, info,
+};
 use serde_json::json;
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -26,7 +28,8 @@ pub struct CaughtMail {
     pub source: Vec<u8>,
 }
 
-/// Takes mail in the relay's place. Only a host in development has one: production never pretends.
+/// Takes mail in the relay's place when no relay is configured: an `Arc` of it is the context's native part. Only a host
+/// in development has one: production never pretends.
 pub trait Outbox: Send + Sync + 'static {
     fn catch(&self, mail: CaughtMail);
 }
@@ -44,19 +47,22 @@ pub struct Email {
 }
 
 impl Channel for Email {
-    type Config = Config;
-    /// The catcher, used only when no relay is configured.
-    type Host = Option<Arc<dyn Outbox>>;
+    type Config = Settings;
 
-    const INFO: Info = Info {
-        asks_permission: true,
-        recipient: "email",
-        max_concurrency: 5,
-        timeout: Duration::from_mins(5),
-        ..Info::new("email", env!("CARGO_PKG_VERSION"))
-    };
+    const INFO: Info = info!("email")
+        .display_name("E-mail")
+        .recipient("email")
+        .max_concurrency(5)
+        .timeout(Duration::from_mins(5))
+        .asks_permission(true);
 
-    async fn start(config: Config, outbox: Self::Host) -> Result<Self, StartError> {
+    fn validate(settings: &Settings) -> Result<(), Vec<Problem>> {
+        Config::new(settings.clone()).map(drop)
+    }
+
+    async fn start(settings: Settings, context: Context) -> Result<Self, StartError> {
+        let config = Config::new(settings)?;
+        let outbox = context.native::<Arc<dyn Outbox>>().cloned();
         let transport = match (config.dialler, outbox) {
             (Some(dialler), _) => Transport::Relay(Pool::new(dialler, config.phases, config.max_connections)),
             (None, Some(outbox)) => Transport::Capture(outbox),
@@ -70,14 +76,14 @@ impl Channel for Email {
         let provider_id = Some(mail.message_id.clone());
         match &self.transport {
             Transport::Capture(outbox) => {
-                if !delivery.permission.may_proceed() {
+                if !delivery.may_proceed() {
                     return Err(reply::lease_lost());
                 }
                 outbox.catch(mail.into());
                 Ok(Receipt { provider_id, detail: Some(json!({"caught": true})) })
             }
             Transport::Relay(pool) => {
-                let sent = pool.send(mail, own_time(delivery.timeout), delivery.permission).await;
+                let sent = pool.send(mail, own_time(delivery.timeout()), delivery.permission()).await;
                 self.note(sent.as_ref().err());
                 let reply = sent?;
                 Ok(Receipt { provider_id, detail: Some(json!({"reply": format!("{} {}", reply.word(), reply.text)})) })

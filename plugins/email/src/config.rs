@@ -8,35 +8,70 @@ use crate::{
     relay::Relay,
     tls,
 };
-use campanile_plugin::{Problem, Secret};
+use campanile_plugin::{
+    Problem, Secret, Span,
+    schemars::{self, JsonSchema},
+};
+use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 
 /// As read from the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Empty: there is no relay; mail can only be caught.
+    /// The relay: `smtp://user:password@mail.example.org`. Empty: mail can only be caught.
     pub url: Secret,
+    /// Sender: `Campanile <notify@example.org>`. Required with `url`.
     pub from: Option<String>,
+    /// Where answers go; none: to the sender.
     pub reply_to: Option<String>,
+    /// What we call ourselves to the relay; none: the domain of `from`.
     pub hello_name: Option<String>,
-    pub connect_timeout: Duration,
-    pub command_timeout: Duration,
-    pub data_timeout: Duration,
-    pub dot_timeout: Duration,
+    /// To reach the relay.
+    pub connect_timeout: Span,
+    /// For each command's answer.
+    pub command_timeout: Span,
+    /// To hand over a mail's source.
+    pub data_timeout: Span,
+    /// The final dot until the relay's answer.
+    pub dot_timeout: Span,
+    /// Connections to the relay.
     pub max_connections: usize,
+    /// Signs every mail.
     pub dkim: Option<DkimSettings>,
 }
 
-#[derive(Clone, Debug)]
+impl Default for Settings {
+    fn default() -> Self {
+        let seconds = |n| Span(Duration::from_secs(n));
+        Self {
+            url: Secret::default(),
+            from: None,
+            reply_to: None,
+            hello_name: None,
+            connect_timeout: seconds(10),
+            command_timeout: seconds(30),
+            data_timeout: seconds(60),
+            dot_timeout: seconds(120),
+            max_connections: 5,
+            dkim: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DkimSettings {
+    /// Name of the DNS record before `._domainkey.`.
     pub selector: String,
+    /// None: the domain of `from`.
     pub domain: Option<String>,
     /// The key itself, already read from its file.
     pub key: Secret,
 }
 
 /// Ready to start with.
-pub struct Config {
+pub(crate) struct Config {
     pub(crate) composer: Composer,
     pub(crate) dialler: Option<Dialler>,
     pub(crate) phases: Phases,
@@ -45,7 +80,7 @@ pub struct Config {
 
 impl Config {
     /// Every problem at once, so that one start shows them all.
-    pub fn new(s: Settings) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn new(s: Settings) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut say = |key: &str, message: String| problems.push(Problem { key: key.into(), message });
 
@@ -103,10 +138,10 @@ impl Config {
                 composer: Composer { from, reply_to, dkim: signer },
                 dialler,
                 phases: Phases {
-                    connect: s.connect_timeout,
-                    command: s.command_timeout,
-                    data: s.data_timeout,
-                    dot: s.dot_timeout,
+                    connect: *s.connect_timeout,
+                    command: *s.command_timeout,
+                    data: *s.data_timeout,
+                    dot: *s.dot_timeout,
                 },
                 max_connections: s.max_connections,
             }),
@@ -120,7 +155,7 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        let second = Duration::from_secs(1);
+        let second = Span(Duration::from_secs(1));
         Settings {
             url: Secret::new("smtp://localhost"),
             from: Some("notify@example.org".into()),
@@ -149,7 +184,7 @@ mod tests {
         );
         assert_eq!(keys(Settings { url: Secret::new("http://x"), ..settings() }), ["url"]);
         assert_eq!(keys(Settings { hello_name: Some("a b".into()), ..settings() }), ["hello_name"]);
-        assert_eq!(keys(Settings { dot_timeout: Duration::ZERO, ..settings() }), ["dot_timeout"]);
+        assert_eq!(keys(Settings { dot_timeout: Duration::ZERO.into(), ..settings() }), ["dot_timeout"]);
         let dkim = |selector: &str, key: &str| {
             Some(DkimSettings { selector: selector.into(), domain: None, key: Secret::new(key) })
         };

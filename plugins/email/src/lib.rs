@@ -18,5 +18,5 @@ mod wire;
 
 pub use address::check_address;
 pub use channel::{CaughtMail, Email, Outbox};
-pub use config::{Config, DkimSettings, Settings};
+pub use config::{DkimSettings, Settings};
 pub use dialogue::Phase;

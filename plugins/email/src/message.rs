@@ -48,13 +48,13 @@ pub struct Letter {
 
 impl Letter {
     pub fn new(d: &Delivery<'_>) -> Self {
-        let word = |key| d.message.get(key).and_then(Value::as_str).unwrap_or_default();
+        let word = |key| d.message().get(key).and_then(Value::as_str).unwrap_or_default();
         Self {
-            delivery_id: d.delivery_id.to_owned(),
-            recipient: d.recipient.to_owned(),
-            subject: d.subject.to_owned(),
-            text: d.text.to_owned(),
-            html: d.html.to_owned(),
+            delivery_id: d.delivery_id().to_owned(),
+            recipient: d.recipient().to_owned(),
+            subject: d.subject().to_owned(),
+            text: d.text().to_owned(),
+            html: d.html().to_owned(),
             unsubscribe_url: Some(word("unsubscribe_url")).filter(|u| is_header_url(u)).map(str::to_owned),
             feedback_id: format!("{}:{}:email:campanile", plain(word("notification_type")), plain(word("app"))),
         }
@@ -166,7 +166,6 @@ mod tests {
     use campanile_plugin::Secret;
     use proptest::prelude::*;
     use serde_json::json;
-    use std::time::Duration;
 
     fn composer() -> Composer {
         Composer {
@@ -177,18 +176,8 @@ mod tests {
     }
 
     fn letter(recipient: &str, subject: &str, text: &str, html: &str, message: &Value) -> Letter {
-        Letter::new(&Delivery {
-            delivery_id: "0190c0de-0000-7000-8000-000000000001",
-            attempt: 1,
-            recipient,
-            subject,
-            text,
-            html,
-            message,
-            timeout: Duration::from_secs(1),
-            native: None,
-            permission: &true,
-        })
+        let delivery = Delivery::new("0190c0de-0000-7000-8000-000000000001", recipient);
+        Letter::new(&delivery.with_content(subject, text, html).with_message(message))
     }
 
     fn source(mail: &Mail) -> String {

@@ -1,0 +1,3 @@
+module my_channel
+
+go 1.19
