@@ -5,6 +5,7 @@
 //! Absent on purpose: SQL (the store's), when to try again (the worker's), what a socket is sent (the connection's).
 
 use crate::{
+    console::Pulse,
     failpoint,
     observe::{Metrics, metrics as m},
 };
@@ -16,8 +17,8 @@ use campanile_model::{
     feed::{MarkAs, MarkOutcome, MarkSelection, SeenByClient},
     plan::{AcceptItem, Idempotency, RecipientPlan},
     ports::{
-        AcceptError, Accepted, Actor, Bus, CancelOutcome, EffectSink, Erased, ReplayOutcome, Store, StoreResult,
-        WorkQueue,
+        AcceptError, Accepted, Actor, Bus, CancelOutcome, EffectSink, Erased, MarkRow, ReplayOutcome, Store,
+        StoreResult, WorkQueue,
     },
     signal::{Disconnect, Signal},
     work::{ClaimOutcome, Finish, Finished},
@@ -65,6 +66,7 @@ pub struct Status {
     queue: Arc<dyn WorkQueue>,
     bus: Arc<dyn Bus>,
     metrics: Arc<Metrics>,
+    pulse: Arc<Pulse>,
     tail: broadcast::Sender<Transition>,
     audiences: Arc<Notify>,
 }
@@ -75,9 +77,10 @@ impl Status {
         queue: Arc<dyn WorkQueue>,
         bus: Arc<dyn Bus>,
         metrics: Arc<Metrics>,
+        pulse: Arc<Pulse>,
     ) -> Arc<Self> {
         let (tail, _) = broadcast::channel(TAIL_BUFFER);
-        Arc::new(Self { store, queue, bus, metrics, tail, audiences: Arc::default() })
+        Arc::new(Self { store, queue, bus, metrics, pulse, tail, audiences: Arc::default() })
     }
 
     /// Rings when a large audience was accepted, so that its expansion begins at once.
@@ -121,6 +124,7 @@ impl Status {
         }
         for t in effects.transitions {
             self.count(&t);
+            self.pulse.record(&t);
             // An error only says that nobody tails.
             let _ = self.tail.send(t);
         }
@@ -178,6 +182,9 @@ impl Status {
             self.metrics.deduplicated.get_or_create(&m::ByReason::new("idempotency_key")).inc();
         } else {
             self.metrics.accepted.get_or_create(&labels).inc();
+            for delivery in accepted.body.deliveries.iter().flatten() {
+                self.pulse.accepted(&delivery.channel, 1);
+            }
             if accepted.body.audience.is_some() {
                 self.audiences.notify_one();
             }
@@ -201,7 +208,17 @@ impl Status {
         cursor: u32,
         recipients: Vec<RecipientPlan>,
     ) -> Result<bool, AcceptError> {
-        self.store.expand(node, notification, cursor, recipients).await
+        let mut by_channel: HashMap<ChannelName, u64> = HashMap::new();
+        for delivery in recipients.iter().flat_map(|r| &r.deliveries) {
+            *by_channel.entry(delivery.channel.clone()).or_default() += 1;
+        }
+        let moved = self.store.expand(node, notification, cursor, recipients).await?;
+        if moved {
+            for (channel, n) in by_channel {
+                self.pulse.accepted(&channel, n);
+            }
+        }
+        Ok(moved)
     }
 
     // --- working ---------------------------------------------------------------------------------------------
@@ -215,6 +232,7 @@ impl Status {
     }
 
     pub async fn finish(&self, finish: Finish) -> StoreResult<Finished> {
+        self.pulse.answered(&finish);
         self.store.finish(finish).await
     }
 
@@ -262,6 +280,16 @@ impl Status {
         self.store.replay(app, id, actor).await
     }
 
+    pub async fn replay_many(
+        &self,
+        app: &AppId,
+        ids: &[DeliveryId],
+        target: &str,
+        actor: Option<&Actor>,
+    ) -> StoreResult<Vec<ReplayOutcome>> {
+        self.store.replay_many(app, ids, target, actor).await
+    }
+
     pub async fn pause(
         &self,
         channel: &ChannelName,
@@ -271,12 +299,41 @@ impl Status {
     ) -> StoreResult<bool> {
         let changed = self.store.pause(channel, until, reason, actor).await?;
         self.bus.publish(Signal::ChannelChanged(channel.clone()));
+        if changed {
+            self.annotate(channel, format!("paused by {}", person(actor))).await;
+        }
         Ok(changed)
     }
 
     pub async fn resume(&self, channel: &ChannelName, actor: &Actor) -> StoreResult<bool> {
         let changed = self.store.resume(channel, actor).await?;
         self.bus.publish(Signal::ChannelChanged(channel.clone()));
+        if changed {
+            self.annotate(channel, format!("resumed by {}", person(actor))).await;
+        }
         Ok(changed)
     }
+
+    /// Pauses whose time is over end here, on whichever node looks first.
+    pub async fn end_lapsed_pauses(&self) -> StoreResult<Vec<ChannelName>> {
+        let ended = self.store.end_lapsed_pauses().await?;
+        for channel in &ended {
+            self.bus.publish(Signal::ChannelChanged(channel.clone()));
+            self.annotate(channel, "resumed, its time was over".to_owned()).await;
+        }
+        Ok(ended)
+    }
+
+    /// For the plots. One that is not written costs a line on them and nothing else.
+    pub async fn annotate(&self, channel: &ChannelName, what: String) {
+        let mark = MarkRow { at: self.pulse.now(), subject: channel.to_string(), what };
+        if let Err(e) = self.store.put_mark(&mark).await {
+            tracing::debug!(error = &e as &dyn std::error::Error, "A mark of the plots was not written");
+        }
+    }
+}
+
+/// `admin:dana` → `dana`; a key keeps its prefix.
+fn person(actor: &Actor) -> &str {
+    actor.who.strip_prefix("admin:").unwrap_or(&actor.who)
 }

@@ -1,506 +1,382 @@
-//! The guard around one channel: permits, breaker, pause, time limit, panics.
+//! The guard of one channel: its pause, its instances in order, and which of them takes a delivery.
 //!
-//! Owns: how many attempts may be under way, when none may, and that no fault of a channel's code gets further than one
-//! delivery. Absent on purpose: what an outcome means for a delivery and when it is tried again (the worker's).
+//! Owns: when the channel's consumer may begin attempts, and the failover: a delivery goes to the first instance whose
+//! breaker lets it in and whose rate allows; one whose permits are all taken is waited for, since a second provider is
+//! for failures and not for load. Absent on purpose: permits, breaker and rate themselves (the runner's), what an outcome
+//! means for a delivery and when it is tried again (the worker's).
 
 use super::{
-    breaker::{Admission, Breaker, Limits, Verdict},
-    registry::ChannelHandle,
+    breaker::Verdict,
+    runner::{Offer, Runner, Seat},
 };
 use crate::observe::{Metrics, metrics as m};
-use campanile_model::{Clock, Timestamp, clock::SystemClock};
-use campanile_plugin::{Delivery, DeliveryError, Health, Receipt};
-use futures_util::FutureExt;
+use campanile_model::ChannelName;
 use std::{
-    any::Any,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-/// How long a health check may take.
-const HEALTH_LIMIT: Duration = Duration::from_secs(5);
-/// Throttled attempts that were under way together slow the channel once.
-const SLOW_DOWN_EVERY: Duration = Duration::from_secs(1);
+/// Longest address of a channel whose format the host does not know.
+const ADDRESS_MAX: usize = 1024;
+/// A consumer that waits longer than this for its rate gives back what it holds: others may be able to send it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How a call into a channel's code ended.
-#[derive(Debug)]
-pub enum Called {
-    Answered(Result<Receipt, DeliveryError>),
-    TimedOut,
-    /// What it said when it panicked.
-    Panicked(String),
+/// What a channel is, apart from its instances; may change while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// Known but switched off: a request that names it is 422 `channel_disabled`.
+    pub enabled: bool,
+    /// Completed by the store itself; needs no address.
+    pub in_app: bool,
+    /// Format of its addresses, while any of its code is known.
+    pub recipient: Option<String>,
 }
 
 pub struct Guard {
-    handle: Arc<ChannelHandle>,
+    name: ChannelName,
+    /// Another one for a channel that went and came back.
+    id: u64,
     inner: Mutex<Inner>,
-    /// Permits, breaker or pause changed. One consumer per channel listens.
-    changed: Notify,
+    /// Something changed that the channel's one consumer may wait for.
+    bell: Arc<Notify>,
+    /// Attempts under way, of instances on their way out too.
+    busy: AtomicUsize,
+    paused: AtomicBool,
+    /// Fired when the channel is no more.
+    gone: CancellationToken,
     metrics: Arc<Metrics>,
 }
 
+#[derive(Default)]
 struct Inner {
-    busy: usize,
-    /// Attempts that may be under way now: halved when the far side throttles, and slowly back up.
-    allowed: f64,
-    slowed_at: Option<Instant>,
-    breaker: Breaker,
-    /// When the breaker last left "closed".
-    open_since: Option<Timestamp>,
-    last_error: Option<String>,
-    paused: bool,
-    health: Health,
+    traits: Traits,
+    /// In the order in which they are tried; only those that run.
+    runners: Vec<Arc<Runner>>,
 }
 
-/// What an operator sees of the guard.
-#[derive(Clone, Debug)]
-pub struct GuardView {
-    pub paused: bool,
-    pub busy: usize,
-    /// Attempts that may be under way now; less than the concurrency while the far side throttles.
-    pub allowed: usize,
-    /// 0 closed, 1 half open, 2 open.
-    pub breaker: i64,
-    pub open_since: Option<Timestamp>,
-    pub last_error: Option<String>,
-    pub health: Health,
+/// What may begin now.
+enum Admission {
+    Go(usize),
+    /// Everything is taken, or the rate used up for a moment.
+    Wait(Option<Duration>),
+    /// Nothing before something changes or that long has passed.
+    Shut(Option<Duration>),
 }
 
 impl Guard {
-    pub fn new(handle: Arc<ChannelHandle>, limits: Limits, metrics: Arc<Metrics>) -> Arc<Self> {
-        let concurrency = handle.concurrency.max(1);
-        let guard = Arc::new(Self {
-            inner: Mutex::new(Inner {
-                busy: 0,
-                allowed: concurrency as f64,
-                slowed_at: None,
-                breaker: Breaker::new(limits),
-                open_since: None,
-                last_error: None,
-                paused: false,
-                health: Health::Ok,
-            }),
-            changed: Notify::new(),
-            handle,
+    pub fn new(name: ChannelName, metrics: Arc<Metrics>) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Self {
+            name,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            inner: Mutex::default(),
+            bell: Arc::default(),
+            busy: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
+            gone: CancellationToken::new(),
             metrics,
-        });
-        guard.show(&guard.lock());
-        if !guard.handle.in_app {
-            let workers = if guard.handle.enabled { concurrency as i64 } else { 0 };
-            guard.metrics.workers.get_or_create(&m::ByQueue::new(guard.name())).set(workers);
-        }
-        guard
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn name(&self) -> &str {
-        self.handle.name.as_str()
+    pub fn name(&self) -> &ChannelName {
+        &self.name
     }
 
-    pub fn handle(&self) -> &Arc<ChannelHandle> {
-        &self.handle
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub fn bell(&self) -> Arc<Notify> {
+        self.bell.clone()
+    }
+
+    pub fn enabled(&self) -> bool {
+        self.lock().traits.enabled
+    }
+
+    pub fn in_app(&self) -> bool {
+        self.lock().traits.in_app
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    pub fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// In the order in which they are tried.
+    pub fn runners(&self) -> Vec<Arc<Runner>> {
+        self.lock().runners.clone()
+    }
+
+    /// Says what is wrong with an address of this channel. Mail's form is known even while the channel is off.
+    pub fn check_address(&self, address: &str) -> Result<(), String> {
+        // A channel that is switched off keeps the addresses of its users just the same.
+        let format = self.lock().traits.recipient.clone();
+        match format.as_deref().unwrap_or(self.name.as_str()) {
+            "email" => campanile_email::check_address(address),
+            _ if address.is_empty() => Err("must not be empty".to_owned()),
+            _ if address.len() > ADDRESS_MAX => Err(format!("must be at most {ADDRESS_MAX} bytes")),
+            _ if address.chars().any(char::is_control) => Err("must not contain control characters".to_owned()),
+            _ => Ok(()),
+        }
     }
 
     // --- permits ---------------------------------------------------------------------------------------------
 
-    /// Waits until at least one attempt may begin and says how many may. Only the channel's one consumer takes permits,
-    /// so what is free stays free until it does.
+    /// Waits until at least one attempt may begin and says how many may. Only the channel's one consumer takes permits
+    /// for new deliveries, so what is free stays free until it does, but for the odd one that falls over to the next
+    /// instance.
     pub async fn room(&self) -> usize {
         loop {
             let wait = match self.admission() {
-                (Admission::Free, free) if free > 0 => return free,
-                (Admission::Probe, _) => return 1,
-                (Admission::Wait(wait), _) => wait,
-                (Admission::Free, _) => None,
+                Admission::Go(free) => return free,
+                Admission::Wait(wait) | Admission::Shut(wait) => wait,
             };
-            match wait {
-                // A change that came between looking and waiting is kept by `Notify`.
-                None => self.changed.notified().await,
-                Some(wait) => {
-                    let _ = tokio::time::timeout(wait, self.changed.notified()).await;
-                }
+            self.changed_within(wait).await;
+        }
+    }
+
+    /// As [`Self::room`], but `None` as soon as nothing may begin for another reason than that all permits are taken or
+    /// the rate is used up for a moment.
+    pub async fn room_unless_shut(&self) -> Option<usize> {
+        loop {
+            match self.admission() {
+                Admission::Go(free) => return Some(free),
+                Admission::Shut(_) => return None,
+                Admission::Wait(wait) => self.changed_within(wait).await,
             }
         }
     }
 
-    /// Waits until nothing may begin because the channel was paused or its breaker opened.
+    /// Waits until nothing may begin: paused, every breaker open, or no instance left.
     pub async fn shut(&self) {
-        while !matches!(self.admission(), (Admission::Wait(_), _)) {
-            self.changed.notified().await;
+        while let Admission::Go(_) | Admission::Wait(_) = self.admission() {
+            self.bell.notified().await;
         }
     }
 
-    fn admission(&self) -> (Admission, usize) {
-        let mut inner = self.lock();
-        if inner.paused {
-            return (Admission::Wait(None), 0);
+    async fn changed_within(&self, wait: Option<Duration>) {
+        match wait {
+            // A change that came between looking and waiting is kept by `Notify`.
+            None => self.bell.notified().await,
+            Some(wait) => {
+                let _ = tokio::time::timeout(wait, self.bell.notified()).await;
+            }
         }
-        let before = inner.breaker.level();
-        let admission = inner.breaker.admit(Instant::now());
-        if inner.breaker.level() != before {
-            self.show(&inner);
+    }
+
+    /// Returns when the channel is no more.
+    pub async fn gone(&self) {
+        self.gone.cancelled().await;
+    }
+
+    /// Whether the only way forward is one delivery that tries its luck.
+    pub fn is_on_trial(&self) -> bool {
+        let levels: Vec<_> = self.lock().runners.iter().map(|r| r.breaker_level()).collect();
+        !levels.contains(&0) && levels.contains(&1)
+    }
+
+    fn admission(&self) -> Admission {
+        if self.is_paused() {
+            return Admission::Shut(None);
         }
-        (admission, (inner.allowed as usize).max(1).saturating_sub(inner.busy))
+        let (inner, now) = (self.lock(), Instant::now());
+        let (mut alive, mut soonest) = (false, None::<Duration>);
+        let mut until = |wait: Duration| soonest = Some(soonest.map_or(wait, |s| s.min(wait)));
+        for runner in inner.in_order(now) {
+            match runner.offer(now) {
+                Offer::Go(free) => return Admission::Go(free),
+                Offer::Probe => return Admission::Go(1),
+                Offer::Busy => return Admission::Wait(None),
+                Offer::Later(wait) => {
+                    alive |= wait <= PATIENCE;
+                    until(wait);
+                }
+                Offer::Shut(Some(wait)) => until(wait),
+                Offer::Shut(None) => {}
+            }
+        }
+        drop(inner);
+        self.show();
+        if alive { Admission::Wait(soonest) } else { Admission::Shut(soonest) }
     }
 
     /// Takes `n` permits of those that [`Self::room`] promised.
     pub fn take(self: &Arc<Self>, n: usize) -> Vec<Permit> {
-        let mut inner = self.lock();
-        let probe = inner.breaker.level() == 1;
-        if probe {
-            inner.breaker.probe_taken();
-        }
-        inner.busy += n;
-        self.show_busy(inner.busy);
-        drop(inner);
-        (0..n).map(|_| Permit { guard: self.clone(), probe }).collect()
+        // Seats are given under the lock: an instance that has lost its place gets no new ones.
+        let (inner, now) = (self.lock(), Instant::now());
+        let permits = (0..n).map(|_| {
+            let offered = inner.in_order(now).find(|r| matches!(r.offer(now), Offer::Go(_) | Offer::Probe));
+            // Something changed since: better one too many than a delivery that nobody looks after.
+            let runner = offered.or_else(|| inner.runners.iter().find(|r| r.breaker_level() == 0));
+            let runner = runner.or_else(|| inner.runners.first());
+            Permit::new(self.clone(), runner.map(Runner::seat))
+        });
+        permits.collect()
     }
 
     /// Whether the relay may bring work now.
     pub fn takes_work(&self) -> bool {
         let inner = self.lock();
-        self.handle.enabled && !inner.paused && inner.breaker.lets_work_in(Instant::now())
+        inner.traits.enabled && !self.is_paused() && inner.runners.iter().any(|r| r.lets_work_in())
     }
 
     // --- what moves it ---------------------------------------------------------------------------------------
 
     pub fn set_paused(&self, paused: bool) {
-        let mut inner = self.lock();
-        if std::mem::replace(&mut inner.paused, paused) == paused {
+        if self.paused.swap(paused, Ordering::Relaxed) == paused {
             return;
         }
-        self.show(&inner);
-        drop(inner);
-        tracing::info!(
-            channel = self.name(),
-            "Channel {} is {}",
-            self.name(),
-            if paused { "paused" } else { "resumed" }
-        );
-        self.changed.notify_one();
+        self.show();
+        let (channel, state) = (self.name.as_str(), if paused { "paused" } else { "resumed" });
+        tracing::info!(channel, "Channel {channel} is {state}");
+        self.bell.notify_one();
+    }
+
+    /// The instances that run, in order, from now on. What was taken of others goes on where it is.
+    pub fn set(&self, traits: Traits, runners: Vec<Arc<Runner>>) {
+        *self.lock() = Inner { traits, runners };
+        self.show();
+        self.bell.notify_one();
+    }
+
+    /// The channel is no more: its consumer ends.
+    pub fn end(&self) {
+        self.set(Traits::default(), Vec::new());
+        self.gone.cancel();
+        let label = m::ByChannel::new(self.name.as_str());
+        self.metrics.channel_up.remove(&label);
+        self.metrics.channel_paused.remove(&label);
+        self.metrics.breaker_state.remove(&label);
+        self.metrics.workers.remove(&m::ByQueue::new(self.name.as_str()));
     }
 
     /// An operator or a reload: one delivery may try at once.
     pub fn reset_breaker(&self) {
-        let mut inner = self.lock();
-        inner.breaker.reset();
-        self.show(&inner);
-        drop(inner);
-        self.changed.notify_one();
+        for runner in self.runners() {
+            runner.reset_breaker();
+        }
+        self.show();
     }
 
-    fn moved(&self, inner: &mut Inner, error: Option<&str>, step: impl FnOnce(&mut Breaker)) {
-        let before = inner.breaker.level();
-        step(&mut inner.breaker);
-        if let Some(error) = error {
-            inner.last_error = Some(error.to_owned());
-        }
-        let after = inner.breaker.level();
-        if before == after {
-            return;
-        }
-        if after == 2 {
-            if before == 0 {
-                inner.open_since = Some(SystemClock.now());
-            }
-            tracing::error!(
-                channel = self.name(),
-                error,
-                "Channel {} does not work; nothing is sent by it until a single try succeeds",
-                self.name()
-            );
-        } else if after == 0 {
-            inner.open_since = None;
-            inner.last_error = None;
-            tracing::info!(channel = self.name(), "Channel {} works again", self.name());
-        }
-        self.show(inner);
+    /// The quick self-checks, called every 30 s.
+    pub async fn check_health(&self) {
+        let runners = self.runners();
+        futures_util::future::join_all(runners.iter().map(|r| r.check_health())).await;
+        self.show();
     }
 
-    fn show(&self, inner: &Inner) {
-        let label = m::ByChannel::new(self.name());
-        let failing = matches!(inner.health, Health::Failing(_)) || inner.breaker.level() == 2 || !self.handle.enabled;
-        self.metrics.channel_up.get_or_create(&label).set(i64::from(!failing));
-        self.metrics.channel_paused.get_or_create(&label).set(i64::from(inner.paused));
-        self.metrics.breaker_state.get_or_create(&label).set(inner.breaker.level());
+    fn show(&self) {
+        let inner = self.lock();
+        let label = m::ByChannel::new(self.name.as_str());
+        let works = inner.traits.enabled && inner.runners.iter().any(|r| !r.is_failing());
+        self.metrics.channel_up.get_or_create(&label).set(i64::from(works));
+        self.metrics.channel_paused.get_or_create(&label).set(i64::from(self.is_paused()));
+        // The channel gets through while one of its instances does.
+        let level = inner.runners.iter().map(|r| r.breaker_level()).min().unwrap_or(0);
+        self.metrics.breaker_state.get_or_create(&label).set(level);
+        if !inner.traits.in_app {
+            let workers: usize = inner.runners.iter().map(|r| r.concurrency()).sum();
+            self.metrics.workers.get_or_create(&m::ByQueue::new(self.name.as_str())).set(workers as i64);
+        }
     }
 
     fn show_busy(&self, busy: usize) {
-        self.metrics.workers_busy.get_or_create(&m::ByQueue::new(self.name())).set(busy as i64);
-    }
-
-    pub fn view(&self) -> GuardView {
-        let inner = self.lock();
-        GuardView {
-            paused: inner.paused,
-            busy: inner.busy,
-            allowed: inner.allowed as usize,
-            breaker: inner.breaker.level(),
-            open_since: inner.open_since,
-            last_error: inner.last_error.clone(),
-            health: inner.health.clone(),
-        }
-    }
-
-    // --- calls -----------------------------------------------------------------------------------------------
-
-    /// One delivery into the channel's code: no longer than the channel's time limit, and a panic ends here.
-    pub async fn call(&self, delivery: Delivery<'_>) -> Called {
-        let Some(channel) = self.handle.channel.as_deref() else {
-            return Called::Panicked("the channel has no code".to_owned());
-        };
-        let began = Instant::now();
-        // The channel is told its limit; a little more lets it say itself how a late call ended.
-        let limit = delivery.timeout + (delivery.timeout / 10).min(Duration::from_secs(1));
-        let call = AssertUnwindSafe(async { channel.deliver(delivery).await }).catch_unwind();
-        let called = match tokio::time::timeout(limit, call).await {
-            Ok(Ok(answer)) => Called::Answered(answer),
-            Ok(Err(panic)) => Called::Panicked(self.panicked(panic.as_ref())),
-            Err(_) => Called::TimedOut,
-        };
-        let label = m::ByPlugin::new(channel.info().name);
-        self.metrics.plugin_call.get_or_create(&label).observe(began.elapsed().as_secs_f64());
-        called
-    }
-
-    /// Several at once, for the in-app channel: nothing waits for the answers.
-    pub async fn call_batch(&self, items: Vec<Delivery<'_>>) {
-        let Some(channel) = self.handle.channel.as_deref() else { return };
-        let began = Instant::now();
-        let call = AssertUnwindSafe(async { channel.deliver_batch(items).await }).catch_unwind();
-        match tokio::time::timeout(self.handle.timeout, call).await {
-            Ok(Ok(answers)) => {
-                if let Some(e) = answers.iter().find_map(|a| a.as_ref().err()) {
-                    tracing::warn!(channel = self.name(), error = %e, "A push was refused; the feed has the items");
-                }
-            }
-            Ok(Err(panic)) => {
-                self.panicked(panic.as_ref());
-            }
-            Err(_) => tracing::warn!(channel = self.name(), "A push took too long; the feed has the items"),
-        }
-        let label = m::ByPlugin::new(channel.info().name);
-        self.metrics.plugin_call.get_or_create(&label).observe(began.elapsed().as_secs_f64());
-    }
-
-    fn panicked(&self, panic: &(dyn Any + Send)) -> String {
-        let said = panic_text(panic);
-        self.metrics.panics.get_or_create(&m::ByReason::new("channel")).inc();
-        tracing::error!(channel = self.name(), panic = said, "Channel {} panicked in a call", self.name());
-        said
-    }
-
-    /// The quick self-check, called every 30 s. Failing opens the breaker.
-    pub async fn check_health(&self) {
-        let Some(channel) = self.handle.channel.as_deref() else { return };
-        let check = AssertUnwindSafe(async { channel.health().await }).catch_unwind();
-        let health = match tokio::time::timeout(HEALTH_LIMIT, check).await {
-            Ok(Ok(health)) => health,
-            Ok(Err(panic)) => {
-                Health::Failing(format!("panicked in its health check: {}", self.panicked(panic.as_ref())))
-            }
-            Err(_) => Health::Degraded("no answer to the health check within 5 s".to_owned()),
-        };
-        let mut inner = self.lock();
-        let news = inner.health != health;
-        inner.health.clone_from(&health);
-        if let Health::Failing(why) = &health {
-            let now = Instant::now();
-            self.moved(&mut inner, Some(why), |b| b.trip(now));
-        }
-        self.show(&inner);
-        drop(inner);
-        match health {
-            Health::Degraded(why) if news => {
-                tracing::warn!(channel = self.name(), why, "Channel {} works, but is worth a look", self.name());
-            }
-            Health::Ok if news => tracing::info!(channel = self.name(), "Channel {} is healthy", self.name()),
-            _ => {}
-        }
-        self.changed.notify_one();
-    }
-
-    /// Once, at the end of a drain.
-    pub async fn stop(&self, limit: Duration) {
-        let Some(channel) = self.handle.channel.as_deref() else { return };
-        let stop = AssertUnwindSafe(async { channel.stop().await }).catch_unwind();
-        match tokio::time::timeout(limit, stop).await {
-            Ok(Ok(())) => {}
-            Ok(Err(panic)) => {
-                self.panicked(panic.as_ref());
-            }
-            Err(_) => tracing::warn!(channel = self.name(), "Channel {} did not stop in time", self.name()),
-        }
+        self.metrics.workers_busy.get_or_create(&m::ByQueue::new(self.name.as_str())).set(busy as i64);
     }
 }
 
-/// The right to have one attempt under way; gives itself back.
+impl Inner {
+    /// Those whose provider asked to slow down come last: they still send when nobody else can.
+    fn in_order(&self, now: Instant) -> impl Iterator<Item = &Arc<Runner>> {
+        let fresh = self.runners.iter().filter(move |r| !r.is_resting(now));
+        fresh.chain(self.runners.iter().filter(move |r| r.is_resting(now)))
+    }
+}
+
+/// The right to have one attempt of this channel under way, at one of its instances; gives itself back.
 pub struct Permit {
     guard: Arc<Guard>,
-    /// The single try of a half-open breaker.
-    probe: bool,
+    /// None when the channel has lost its last instance since the permit was taken.
+    seat: Option<Seat>,
+    /// Instances that have had their try in this attempt.
+    tried: Vec<String>,
 }
 
 impl Permit {
+    fn new(guard: Arc<Guard>, seat: Option<Seat>) -> Self {
+        let busy = guard.busy.fetch_add(1, Ordering::Relaxed) + 1;
+        guard.show_busy(busy);
+        Self { guard, seat, tried: Vec::new() }
+    }
+
     pub fn guard(&self) -> &Arc<Guard> {
         &self.guard
     }
 
-    /// What the attempt said of the channel.
-    pub fn report(&mut self, verdict: Verdict, throttled: bool, error: Option<&str>) {
-        let guard = self.guard.clone();
-        let mut inner = guard.lock();
-        let now = Instant::now();
-        if throttled {
-            if inner.slowed_at.is_none_or(|at| now - at >= SLOW_DOWN_EVERY) {
-                inner.allowed = (inner.allowed / 2.0).max(1.0);
-                inner.slowed_at = Some(now);
-            }
-        } else if verdict == Verdict::Works {
-            let most = guard.handle.concurrency.max(1) as f64;
-            inner.allowed = (inner.allowed + 1.0 / inner.allowed).min(most);
+    /// The instance that makes the attempt.
+    pub fn runner(&self) -> Option<&Arc<Runner>> {
+        self.seat.as_ref().map(Seat::runner)
+    }
+
+    /// The channel has more than one instance that could make it.
+    pub fn has_choice(&self) -> bool {
+        self.guard.lock().runners.len() > 1
+    }
+
+    /// What the attempt said of its instance. `throttled` with the wait that its provider asks for, if it does.
+    pub fn report(&mut self, verdict: Verdict, throttled: Option<Option<Duration>>, error: Option<&str>) {
+        if let Some(seat) = &mut self.seat {
+            seat.report(verdict, throttled, error);
+            self.guard.show();
+            self.guard.bell.notify_one();
         }
-        let error = if verdict == Verdict::Works { None } else { error };
-        guard.moved(&mut inner, error, |b| b.report(now, verdict));
-        self.probe = false;
+    }
+
+    /// Another instance than this one, if one can take a delivery now; this one is still there to fall back on.
+    pub fn prefer_another(&mut self) {
+        let here = self.runner().map(|r| r.name().to_owned());
+        if self.move_on() {
+            self.tried.retain(|tried| Some(tried) != here.as_ref());
+        }
+    }
+
+    /// Moves on to the next instance that can take a delivery now and has not been tried in this attempt. False: there is
+    /// none, and the permit stays where it is.
+    pub fn move_on(&mut self) -> bool {
+        self.tried.extend(self.seat.as_ref().map(|seat| seat.runner().name().to_owned()));
+        let inner = self.guard.lock();
+        let now = Instant::now();
+        // Not to one that is on trial: this delivery has had its bad luck already.
+        let free = |r: &&Arc<Runner>| !self.tried.iter().any(|t| t == r.name()) && matches!(r.offer(now), Offer::Go(_));
+        let Some(seat) = inner.in_order(now).find(free).map(Runner::seat) else { return false };
+        drop(inner);
+        self.seat = Some(seat);
+        true
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut inner = self.guard.lock();
-        inner.busy = inner.busy.saturating_sub(1);
-        if self.probe {
-            inner.breaker.probe_returned();
-        }
-        self.guard.show_busy(inner.busy);
-        drop(inner);
-        self.guard.changed.notify_one();
+        self.seat = None;
+        let busy = self.guard.busy.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
+        self.guard.show_busy(busy);
+        self.guard.bell.notify_one();
     }
-}
-
-/// What a panic carried, if it was text.
-pub fn panic_text(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without text".to_owned())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::channel::fake::{Answer, Fake, handle};
-    use campanile_plugin::Reason;
-    use serde_json::Value;
-
-    const LIMITS: Limits = Limits { failures: 2, open: Duration::from_millis(30), open_max: Duration::from_millis(30) };
-
-    fn guard(fake: &Arc<Fake>) -> Arc<Guard> {
-        Guard::new(Arc::new(handle("email", fake.clone())), LIMITS, Arc::new(Metrics::new()))
-    }
-    fn delivery(timeout: Duration) -> Delivery<'static> {
-        Delivery {
-            delivery_id: "d",
-            attempt: 1,
-            recipient: "r",
-            subject: "",
-            text: "",
-            html: "",
-            message: &Value::Null,
-            timeout,
-            native: None,
-            permission: &true,
-        }
-    }
-    /// Whether it is still waiting after everything that could move has moved.
-    async fn waits(future: impl Future) -> bool {
-        tokio::time::timeout(Duration::from_millis(5), future).await.is_err()
-    }
-
-    #[tokio::test]
-    async fn a_call_is_answered_cut_or_caught() {
-        let refusal = DeliveryError::Permanent { reason: Reason::new("no", "no") };
-        let fake = Fake::new([Answer::Accept, Answer::Refuse(refusal.clone()), Answer::Panic, Answer::Wait]);
-        let guard = guard(&fake);
-        let long = Duration::from_secs(30);
-        assert!(matches!(guard.call(delivery(long)).await, Called::Answered(Ok(_))));
-        assert!(matches!(guard.call(delivery(long)).await, Called::Answered(Err(e)) if e == refusal));
-        assert!(matches!(guard.call(delivery(long)).await, Called::Panicked(said) if said == "told to"));
-        assert!(matches!(guard.call(delivery(Duration::from_millis(10))).await, Called::TimedOut));
-        assert!(matches!(guard.call(delivery(long)).await, Called::Answered(Ok(_))), "a fault costs one delivery");
-    }
-
-    #[tokio::test]
-    async fn there_is_room_while_permits_are_left() {
-        let guard = guard(&Fake::new([]));
-        assert_eq!(guard.room().await, 4);
-        let mut permits = guard.take(4);
-        assert!(waits(guard.room()).await);
-        permits.pop();
-        assert_eq!(guard.room().await, 1);
-        drop(permits);
-        assert_eq!((guard.room().await, guard.view().busy), (4, 0));
-    }
-
-    #[tokio::test]
-    async fn a_pause_takes_the_room_away_and_gives_it_back() {
-        let guard = guard(&Fake::new([]));
-        assert!(waits(guard.shut()).await);
-        guard.set_paused(true);
-        guard.shut().await;
-        assert!(waits(guard.room()).await && !guard.takes_work());
-        guard.set_paused(false);
-        assert_eq!(guard.room().await, 4);
-    }
-
-    #[tokio::test]
-    async fn an_open_breaker_lets_one_through_and_its_success_closes() {
-        let guard = guard(&Fake::new([]));
-        for _ in 0..2 {
-            guard.take(1)[0].report(Verdict::Fails, false, Some("e"));
-        }
-        guard.shut().await;
-        let view = guard.view();
-        assert_eq!((view.breaker, view.last_error.as_deref()), (2, Some("e")));
-        assert!(!guard.takes_work() && view.open_since.is_some());
-        assert_eq!(guard.room().await, 1, "after a while one may try");
-        let probe = guard.take(1);
-        assert!(waits(guard.room()).await, "and nobody beside it");
-        drop(probe);
-        assert_eq!(guard.room().await, 1, "a try that came to nothing is made again");
-        guard.take(1)[0].report(Verdict::Works, false, None);
-        assert_eq!(guard.room().await, 4);
-        assert_eq!(guard.view().last_error, None);
-    }
-
-    #[tokio::test]
-    async fn throttling_halves_what_may_run_and_success_brings_it_back() {
-        let guard = guard(&Fake::new([]));
-        guard.take(1)[0].report(Verdict::Works, true, Some("slow down"));
-        assert_eq!(guard.room().await, 2);
-        guard.take(1)[0].report(Verdict::Works, true, Some("slow down"));
-        assert_eq!(guard.room().await, 2, "those that ran side by side count once");
-        for _ in 0..20 {
-            guard.take(1)[0].report(Verdict::Works, false, None);
-        }
-        assert_eq!(guard.room().await, 4);
-    }
-
-    #[tokio::test]
-    async fn a_failing_health_check_opens_the_breaker() {
-        let fake = Fake::new([]);
-        let guard = guard(&fake);
-        guard.check_health().await;
-        assert_eq!(guard.view().breaker, 0);
-        fake.set_health(Health::Failing("no route".to_owned()));
-        guard.check_health().await;
-        assert_eq!(guard.view().breaker, 2);
-    }
-}
+#[path = "guard_tests.rs"]
+mod tests;

@@ -1,55 +1,68 @@
-//! Channels: what is installed, and the guard around every call into a channel's code.
+//! Channels: what is installed, the instances that run, and the guard around every call into a channel's code.
 //!
-//! Owns: the registry, permits, breakers, time limits, panic catching, rendering. Absent on purpose: retry policy (the
-//! worker's), sockets (the connection's), loading of shared libraries (the loader arrives behind the same trait).
+//! A plugin is code, an instance is a plugin with a configuration, a channel is a name with one or more instances in order.
+//! Owns: the registry, failover, permits, breakers, rates, time limits, panic catching, configurations and their secrets,
+//! rendering. Absent on purpose: retry policy (the worker's), sockets (the connection's), loading of shared libraries (the
+//! loader arrives behind the same trait).
 
 pub mod breaker;
+pub mod bucket;
+pub mod catalogue;
+pub mod code;
 pub mod email;
 #[cfg(test)]
 pub mod fake;
 pub mod guard;
+pub mod keeper;
+pub mod linked;
+pub mod loaded;
+pub mod manage;
 pub mod registry;
 pub mod render;
+pub mod runner;
+pub mod services;
+pub mod setup;
+pub mod spec;
+pub mod view;
 
 pub use breaker::Verdict;
-pub use guard::{Called, Guard, Permit};
-pub use registry::{BreakerView, ChannelHandle, ChannelView, Registry};
+pub use catalogue::{Catalogue, Refusal};
+pub use guard::{Guard, Permit};
+pub use keeper::{Keeper, KeeperParts};
+pub use registry::Registry;
 pub use render::{Rendered, Renderer};
+pub use runner::{Called, Runner};
+pub use view::{BreakerView, ChannelView, InstanceView};
 
-use crate::{config::Config, connection::Hub, dev::mailbox::Mailbox, observe::Metrics};
-use anyhow::Context;
-use campanile_model::ChannelName;
-use campanile_plugin::Channel;
+use crate::{connection::Hub, dev::mailbox::Mailbox, outbound::Outbound};
+use campanile_model::ports::Realtime;
+use campanile_plugin::Context;
 use campanile_websocket::Websocket;
-use std::{sync::Arc, time::Duration};
+use linked::Linked;
+use loaded::Files;
+use std::sync::Arc;
 
-/// Builds every channel of this host.
-pub async fn open(
-    config: &Config,
-    hub: Arc<Hub>,
-    mailbox: Option<Arc<Mailbox>>,
-    metrics: Arc<Metrics>,
-) -> anyhow::Result<Arc<Registry>> {
-    let push = Websocket::start((), hub).await.context("starting the websocket channel")?;
-    let websocket = ChannelHandle {
-        name: ChannelName::websocket(),
-        enabled: true,
-        in_app: true,
-        // The store finishes in-app deliveries itself, a batch at a time.
-        concurrency: 1,
-        timeout: Duration::from_secs(5),
-        channel: Some(Arc::new(push)),
-    };
-    let email = match email::open(config, mailbox).await? {
-        Some(email) => email,
-        None => ChannelHandle {
-            name: ChannelName::email(),
-            enabled: false,
-            in_app: false,
-            concurrency: config.email.concurrency,
-            timeout: *config.email.timeout,
-            channel: None,
-        },
-    };
-    Ok(Registry::new(vec![websocket, email], &config.retry, &metrics))
+/// The code that is linked in.
+pub fn built_in(hub: &Arc<Hub>, mailbox: Option<Arc<Mailbox>>, outbound: &Arc<Outbound>) -> Arc<Catalogue> {
+    let catalogue = Catalogue::new();
+    let hub = hub.clone();
+    let equip = move |context: Context| context.with_native::<Arc<dyn Realtime>>(hub.clone());
+    catalogue.put(Linked::<Websocket>::code(Box::new(equip), outbound.clone()));
+    catalogue.put(email::code(mailbox, outbound.clone()));
+    catalogue
+}
+
+/// The code that `plugins.lock` lists, in the place of what is linked in if it has the same name. What is refused stays out
+/// and is shown; the host starts without it.
+pub async fn from_files(files: Arc<Files>, catalogue: &Catalogue) {
+    for (name, code) in files.load_all().await {
+        match code {
+            Ok(code) => catalogue.put(code),
+            Err(refusal) => {
+                tracing::debug!(plugin = name, "The host starts without plugin {name}");
+                catalogue.refuse(refusal);
+            }
+        }
+    }
+    catalogue.set_source(files);
 }

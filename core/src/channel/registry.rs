@@ -1,129 +1,117 @@
-//! The channels of this host, by name.
+//! The channels of this host, by name, as they are now.
 //!
-//! Owns: which channels exist, their guards, the check of addresses by format, the cache of pauses, and the way of
-//! in-app items to the websocket channel. Absent on purpose: the rows of `channel_pauses` (the store's; the worker
-//! reads them into the cache) and loading of shared libraries.
+//! Owns: which channels exist, their guards, what was said of their instances last, the cache of pauses, and the way of
+//! in-app items to the websocket channel. No lock here is held across an await. Absent on purpose: the rows of
+//! `channel_pauses` (the store's; the worker reads them into the cache), and what is made of which configuration (the
+//! keeper's, who alone changes what stands here).
 
 use super::{
     breaker::Limits,
-    guard::{Guard, GuardView},
+    code::Code,
+    guard::{Guard, Traits},
+    runner::Runner,
+    spec::Spec,
+    view::{ChannelView, Failure, InstanceView},
 };
 use crate::{config::retry::Retry, observe::Metrics, status::InAppChannel};
 use async_trait::async_trait;
-use campanile_model::{ChannelName, Timestamp, clock, effects::PushBatch, ports::SignalSink, signal::Signal};
-use campanile_plugin::{Delivery, DynChannel, Health, Info};
-use serde::Serialize;
-use serde_json::Value;
+use campanile_model::{ChannelName, NodeId, effects::PushBatch, ports::SignalSink, signal::Signal};
+use campanile_plugin::Delivery;
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Arc,
-    time::Duration,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, watch};
 
-/// Longest address of a channel whose format the host does not know.
-const ADDRESS_MAX: usize = 1024;
-
-/// A channel by name, with the limits the operator gave it.
-pub struct ChannelHandle {
-    pub name: ChannelName,
-    /// Known but switched off: a request that names it is 422 `channel_disabled`.
-    pub enabled: bool,
-    /// Completed by the store itself; needs no address.
-    pub in_app: bool,
-    pub concurrency: usize,
-    pub timeout: Duration,
-    pub channel: Option<Arc<dyn DynChannel>>,
-}
-
-impl ChannelHandle {
-    pub fn info(&self) -> Option<&Info> {
-        self.channel.as_deref().map(DynChannel::info)
-    }
-
-    /// Says what is wrong with an address of this channel. Mail's form is known even while the channel is off.
-    pub fn check_address(&self, address: &str) -> Result<(), String> {
-        // A channel that is switched off keeps the addresses of its users just the same.
-        let format = self.info().map_or(self.name.as_str(), |info| info.recipient);
-        match format {
-            "email" => campanile_email::check_address(address),
-            _ if address.is_empty() => Err("must not be empty".to_owned()),
-            _ if address.len() > ADDRESS_MAX => Err(format!("must be at most {ADDRESS_MAX} bytes")),
-            _ if address.chars().any(char::is_control) => Err("must not contain control characters".to_owned()),
-            _ => Ok(()),
-        }
-    }
-}
+type Channels = BTreeMap<ChannelName, Arc<Guard>>;
 
 pub struct Registry {
-    channels: BTreeMap<ChannelName, Arc<ChannelHandle>>,
-    guards: BTreeMap<ChannelName, Arc<Guard>>,
+    channels: RwLock<Arc<Channels>>,
+    entries: RwLock<Arc<Vec<Entry>>>,
+    paused: Mutex<HashSet<ChannelName>>,
+    /// Live nodes, this one included.
+    nodes: AtomicUsize,
+    pub(super) limits: Limits,
+    pub(super) metrics: Arc<Metrics>,
+    /// Counts up when channels came or went.
+    channels_changed: watch::Sender<u64>,
     /// Rings when a pause began or ended somewhere: read the rows again.
     pauses_changed: Arc<Notify>,
+    /// What other nodes and the API ask the keeper to do.
+    wishes: mpsc::UnboundedSender<Wish>,
+    inbox: Mutex<Option<mpsc::UnboundedReceiver<Wish>>>,
 }
 
-/// A channel as `GET /channels` and the dashboard show it.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct ChannelView {
-    pub name: ChannelName,
-    /// Version of the code behind it; none when it is switched off.
-    pub version: Option<String>,
-    pub enabled: bool,
-    /// Delivered into the feed, not to an address.
-    pub in_app: bool,
-    pub paused: bool,
-    /// `ok`, `degraded`, `failing` or `disabled`.
-    pub health: String,
-    /// What the last health check said, when it was not `ok`.
-    pub health_detail: Option<String>,
-    pub breaker: BreakerView,
-    /// Attempts under way on this node.
-    pub busy: usize,
-    /// Attempts that may be under way on this node.
-    pub concurrency: usize,
-    /// Less than `concurrency` while the far side asks to slow down.
-    pub allowed: usize,
+/// What the keeper is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Rows changed: read them again.
+    Look,
+    /// An instance, as asked for at that node.
+    Restart(String, NodeId),
+    /// A plugin's file, as asked for at that node.
+    Reload(String, NodeId),
 }
 
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct BreakerView {
-    /// `closed`, `half_open` or `open`.
-    pub state: String,
-    /// When it opened.
-    #[serde(with = "clock::wire::option")]
-    #[schema(value_type = Option<String>, format = "date-time")]
-    pub since: Option<Timestamp>,
-    /// The newest error that counted towards opening it.
-    pub last_error: Option<String>,
+/// An instance as the keeper last left it.
+#[derive(Clone)]
+pub struct Entry {
+    pub spec: Spec,
+    pub code: Option<Arc<dyn Code>>,
+    pub runner: Option<Arc<Runner>>,
+    /// Why what is wished for does not run; an older version of it may.
+    pub failure: Option<Failure>,
 }
 
 impl Registry {
-    pub fn new(channels: Vec<ChannelHandle>, retry: &Retry, metrics: &Arc<Metrics>) -> Arc<Self> {
-        let limits =
-            Limits { failures: retry.breaker_failures, open: *retry.breaker_open, open_max: *retry.breaker_open_max };
-        let channels: BTreeMap<_, _> = channels.into_iter().map(|c| (c.name.clone(), Arc::new(c))).collect();
-        let guards = channels
-            .iter()
-            .map(|(name, handle)| (name.clone(), Guard::new(handle.clone(), limits, metrics.clone())))
-            .collect();
-        Arc::new(Self { channels, guards, pauses_changed: Arc::default() })
+    pub fn new(retry: &Retry, metrics: &Arc<Metrics>) -> Arc<Self> {
+        let (wishes, inbox) = mpsc::unbounded_channel();
+        Arc::new(Self {
+            channels: RwLock::default(),
+            entries: RwLock::default(),
+            paused: Mutex::default(),
+            nodes: AtomicUsize::new(1),
+            limits: Limits {
+                failures: retry.breaker_failures,
+                open: *retry.breaker_open,
+                open_max: *retry.breaker_open_max,
+            },
+            metrics: metrics.clone(),
+            channels_changed: watch::Sender::new(0),
+            pauses_changed: Arc::default(),
+            wishes,
+            inbox: Mutex::new(Some(inbox)),
+        })
     }
 
-    pub fn get(&self, name: &ChannelName) -> Option<&Arc<ChannelHandle>> {
-        self.channels.get(name)
+    fn channels(&self) -> Arc<Channels> {
+        self.channels.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// In the order of channels, and in each of its failover.
+    pub fn entries(&self) -> Arc<Vec<Entry>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn entry(&self, instance: &str) -> Option<Entry> {
+        self.entries().iter().find(|e| e.spec.name == instance).cloned()
+    }
+
+    pub fn get(&self, name: &ChannelName) -> Option<Arc<Guard>> {
+        self.channels().get(name).cloned()
     }
 
     /// In name order, disabled ones too.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<ChannelHandle>> {
-        self.channels.values()
+    pub fn guards(&self) -> Vec<Arc<Guard>> {
+        self.channels().values().cloned().collect()
     }
 
-    pub fn guard(&self, name: &ChannelName) -> Option<&Arc<Guard>> {
-        self.guards.get(name)
-    }
-
-    pub fn guards(&self) -> impl Iterator<Item = &Arc<Guard>> {
-        self.guards.values()
+    /// Changes when channels come or go.
+    pub fn watch_channels(&self) -> watch::Receiver<u64> {
+        self.channels_changed.subscribe()
     }
 
     /// Rings when the pauses must be read again.
@@ -133,50 +121,90 @@ impl Registry {
 
     /// What the rows say now.
     pub fn set_paused(&self, paused: &HashSet<ChannelName>) {
-        for (name, guard) in &self.guards {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner).clone_from(paused);
+        for (name, guard) in self.channels().iter() {
             guard.set_paused(paused.contains(name));
         }
     }
 
-    /// Lets one delivery of a channel with an open breaker try at once. False: no such channel.
+    /// Lets one delivery of a channel with open breakers try each of them at once. False: no such channel.
     pub fn reset_breaker(&self, name: &ChannelName) -> bool {
-        self.guards.get(name).is_some_and(|guard| {
+        self.get(name).is_some_and(|guard| {
             guard.reset_breaker();
+            true
+        })
+    }
+
+    /// The same for one instance. False: it does not run here.
+    pub fn reset_instance(&self, instance: &str) -> bool {
+        self.entry(instance).and_then(|e| e.runner).is_some_and(|runner| {
+            runner.reset_breaker();
             true
         })
     }
 
     /// Every channel's state on this node, in name order.
     pub fn views(&self) -> Vec<ChannelView> {
-        self.guards.values().map(|guard| ChannelView::of(guard.handle(), guard.view())).collect()
+        let entries = self.entries();
+        let of = |name: &ChannelName| entries.iter().filter(|e| e.spec.channel == *name).collect::<Vec<_>>();
+        self.channels().values().map(|guard| ChannelView::of(guard, &of(guard.name()), self.nodes())).collect()
     }
-}
 
-impl ChannelView {
-    fn of(handle: &ChannelHandle, view: GuardView) -> Self {
-        let (health, health_detail) = match view.health {
-            _ if !handle.enabled => ("disabled", None),
-            Health::Ok => ("ok", None),
-            Health::Degraded(why) => ("degraded", Some(why)),
-            Health::Failing(why) => ("failing", Some(why)),
-        };
-        let state = match view.breaker {
-            0 => "closed",
-            1 => "half_open",
-            _ => "open",
-        };
-        Self {
-            name: handle.name.clone(),
-            version: handle.info().map(|i| i.version.to_owned()),
-            enabled: handle.enabled,
-            in_app: handle.in_app,
-            paused: view.paused,
-            health: health.to_owned(),
-            health_detail,
-            breaker: BreakerView { state: state.to_owned(), since: view.open_since, last_error: view.last_error },
-            busy: view.busy,
-            concurrency: handle.concurrency,
-            allowed: view.allowed,
+    pub fn instance_view(&self, instance: &str) -> Option<InstanceView> {
+        self.entry(instance).map(|entry| InstanceView::of(&entry, self.nodes()))
+    }
+
+    // --- the keeper's side -----------------------------------------------------------------------------------
+
+    pub fn nodes(&self) -> usize {
+        self.nodes.load(Ordering::Relaxed)
+    }
+
+    /// How many nodes share the instances' rates.
+    pub fn set_nodes(&self, nodes: usize) {
+        if self.nodes.swap(nodes.max(1), Ordering::Relaxed) != nodes.max(1) {
+            for runner in self.entries().iter().filter_map(|e| e.runner.as_ref()) {
+                runner.set_allowance(runner.allowance(), nodes);
+            }
+        }
+    }
+
+    pub fn wish(&self, wish: Wish) {
+        // The keeper is gone only at the end of a drain.
+        let _ = self.wishes.send(wish);
+    }
+
+    /// The keeper's; once.
+    pub(super) fn inbox(&self) -> Option<mpsc::UnboundedReceiver<Wish>> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The channel's guard, made when it is new.
+    pub(super) fn guard_of(&self, name: &ChannelName) -> Arc<Guard> {
+        if let Some(guard) = self.get(name) {
+            return guard;
+        }
+        let guard = Guard::new(name.clone(), self.metrics.clone());
+        guard.set_paused(self.paused.lock().unwrap_or_else(PoisonError::into_inner).contains(name));
+        guard
+    }
+
+    /// From now on these are the channels and their instances. What was under way goes on where it is.
+    pub(super) fn publish(&self, channels: Vec<(Arc<Guard>, Traits, Vec<Arc<Runner>>)>, entries: Vec<Entry>) {
+        let old = self.channels();
+        let new: Channels = channels.iter().map(|(guard, ..)| (guard.name().clone(), guard.clone())).collect();
+        for (guard, traits, runners) in channels {
+            guard.set(traits, runners);
+        }
+        let same = old.len() == new.len() && new.iter().all(|(n, g)| old.get(n).is_some_and(|o| o.id() == g.id()));
+        let ended: Vec<_> = old.values().filter(|g| !new.contains_key(g.name())).cloned().collect();
+        *self.entries.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(entries);
+        *self.channels.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        for guard in ended {
+            guard.end();
+        }
+        if !same {
+            self.channels_changed.send_modify(|n| *n += 1);
         }
     }
 }
@@ -185,27 +213,17 @@ impl ChannelView {
 impl InAppChannel for Registry {
     /// One item per notification; the payload goes as it is, since this channel is linked in and only asks the host.
     async fn push(&self, batches: Vec<PushBatch>) {
-        for guard in self.guards.values().filter(|g| g.handle().in_app) {
-            let Some(info) = guard.handle().info() else { continue };
-            for chunk in batches.chunks(info.max_batch.max(1)) {
+        for guard in self.channels().values().filter(|g| g.in_app()) {
+            let Some(runner) = guard.runners().into_iter().next() else { continue };
+            let timeout = runner.timeout();
+            for chunk in batches.chunks(runner.info().max_batch.max(1)) {
                 let ids: Vec<_> = chunk.iter().map(|b| b.notification.id.to_string()).collect();
                 let items = chunk
                     .iter()
                     .zip(&ids)
-                    .map(|(batch, id)| Delivery {
-                        delivery_id: id,
-                        attempt: 1,
-                        recipient: "",
-                        subject: "",
-                        text: "",
-                        html: "",
-                        message: &Value::Null,
-                        timeout: guard.handle().timeout,
-                        native: Some(batch),
-                        permission: &true,
-                    })
+                    .map(|(batch, id)| Delivery::new(id, "").with_timeout(timeout).with_native(batch))
                     .collect();
-                guard.call_batch(items).await;
+                runner.call_batch(items).await;
             }
         }
     }
@@ -213,8 +231,18 @@ impl InAppChannel for Registry {
 
 impl SignalSink for Registry {
     fn signal(&self, signal: &Signal) {
-        if matches!(signal, Signal::ChannelChanged(_)) {
-            self.pauses_changed.notify_one();
+        match signal {
+            Signal::ChannelChanged(_) => self.pauses_changed.notify_one(),
+            Signal::Missed => {
+                self.pauses_changed.notify_one();
+                self.wish(Wish::Look);
+            }
+            Signal::BreakerReset(name) => drop(self.reset_breaker(name)),
+            Signal::InstancesChanged => self.wish(Wish::Look),
+            Signal::InstanceReset(name) => drop(self.reset_instance(name)),
+            Signal::InstanceRestart { instance, by } => self.wish(Wish::Restart(instance.clone(), *by)),
+            Signal::PluginReload { plugin, by } => self.wish(Wish::Reload(plugin.clone(), *by)),
+            _ => {}
         }
     }
 }
@@ -222,7 +250,7 @@ impl SignalSink for Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel::fake::{Fake, handle, notification, retry};
+    use crate::channel::fake::{Fake, handle, notification, registry, retry};
     use campanile_model::{DeliveryId, UserKey, effects::Push, feed::Counts};
 
     #[tokio::test]
@@ -231,7 +259,7 @@ mod tests {
         let mut in_app = handle("websocket", fake.clone());
         in_app.in_app = true;
         let metrics = Arc::new(Metrics::new());
-        let registry = Registry::new(vec![in_app, handle("email", Fake::new([]))], &retry(), &metrics);
+        let registry = registry(vec![in_app, handle("email", Fake::new([]))], &retry(), &metrics);
         let push = Push {
             user: UserKey::new("default", "bob"),
             delivery_id: DeliveryId::new(),
@@ -249,14 +277,7 @@ mod tests {
 
     #[test]
     fn an_unknown_format_takes_any_plain_text() {
-        let off = |name: &str| ChannelHandle {
-            name: name.into(),
-            enabled: false,
-            in_app: false,
-            concurrency: 1,
-            timeout: Duration::from_secs(1),
-            channel: None,
-        };
+        let off = |name: &str| Guard::new(name.into(), Arc::new(Metrics::new()));
         assert!(off("sms").check_address("+49 170 1").is_ok());
         for wrong in ["", "a\r\nBcc: b", &"x".repeat(1025)] {
             assert!(off("sms").check_address(wrong).is_err(), "{wrong:?}");

@@ -10,10 +10,11 @@ mod unsubscribe;
 pub use unsubscribe::UnsubscribeLinks;
 
 use crate::{
-    config::{Config, secrets},
+    config::Config,
     observe::{Metrics, metrics as m},
 };
 use campanile_model::{ChannelName, clock::rfc3339, work::Claimed};
+use campanile_plugin::Secret;
 use serde_json::{Map, Value, json};
 use std::{collections::HashSet, net::SocketAddr, path::Path, sync::Arc, time::Instant};
 use templates::{Part, Templates};
@@ -48,13 +49,17 @@ pub fn check_templates(dir: Option<&Path>) -> anyhow::Result<()> {
 
 impl Renderer {
     /// Compiles every template; a broken one is an error at start. `address` is where we listen: links in mails lead
-    /// there while `server.public_url` is not set.
-    pub fn new(config: &Config, address: SocketAddr, metrics: Arc<Metrics>) -> anyhow::Result<Arc<Self>> {
-        let secret = secrets::load_or_create(&config.server.data_dir, "unsubscribe_secret")?;
+    /// there while `server.public_url` is not set. `secret` proves that links are ours, on whichever node one is followed.
+    pub fn new(
+        config: &Config,
+        address: SocketAddr,
+        secret: &Secret,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             templates: Templates::load(config.email.templates_dir.as_deref())?,
             transactional: config.email.transactional.iter().cloned().collect(),
-            links: UnsubscribeLinks::new(&secret, config.server.public_url.as_deref(), address),
+            links: UnsubscribeLinks::new(secret, config.server.public_url.as_deref(), address),
             metrics,
         }))
     }

@@ -194,7 +194,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// The innermost cause says most: "Connection refused".
-fn root(error: &reqwest::Error) -> String {
+pub fn root(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "it took too long".to_owned();
     }

@@ -2,10 +2,16 @@
 //!
 //! It changes nothing: no file is made, no migration applied, no mail sent.
 
+mod broker;
+mod bus;
 mod database;
 mod dns;
+mod instances;
 mod machine;
 mod mail;
+mod plugins;
+mod postgres;
+mod shape;
 
 use super::{
     Global,
@@ -63,12 +69,27 @@ pub async fn run(global: &Global, out: Output) -> Outcome {
             for finding in database::check(config).await {
                 tell(finding);
             }
-            tell(machine::clock(database::newest(config).await));
+            for finding in broker::check(config).await {
+                tell(finding);
+            }
+            for finding in bus::check(config).await {
+                tell(finding);
+            }
+            tell(machine::clock(database::witness(config).await));
             tell(machine::port(&config.server.listen).await);
             tell(machine::file_limit());
             tell(machine::disk(&config.server.data_dir));
             tell(templates(config));
             for finding in mail::check(config).await {
+                tell(finding);
+            }
+            for finding in instances::check(config).await {
+                tell(finding);
+            }
+            for finding in plugins::check(config) {
+                tell(finding);
+            }
+            for finding in shape::check(config) {
                 tell(finding);
             }
         }

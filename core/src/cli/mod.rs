@@ -6,10 +6,13 @@ mod config_check;
 mod dead;
 mod doctor;
 mod exit;
+mod healthcheck;
 mod key;
 mod migrate;
+mod node;
 mod openapi;
 mod output;
+mod plugin;
 mod queue;
 mod send;
 mod serve;
@@ -77,6 +80,9 @@ enum Command {
     /// Ways to reach people.
     #[command(subcommand)]
     Channel(queue::ChannelCommand),
+    /// The servers that run side by side.
+    #[command(subcommand)]
+    Node(node::Command),
     /// Show deliveries as they move.
     Tail(tail::Args),
     /// The database's schema.
@@ -84,11 +90,19 @@ enum Command {
     Migrate(migrate::Command),
     /// Look at everything a server needs.
     Doctor,
+    /// Ask a server whether it is ready: 0 yes, 3 no, 4 no answer.
+    Healthcheck(healthcheck::Args),
     /// Print the OpenAPI document of the HTTP API.
     Openapi,
     /// Accounts of the console.
     #[command(subcommand)]
     Admin(admin::Command),
+    /// Channel plugins from files.
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+    /// The process that a plugin runs in; the server starts it.
+    #[command(hide = true)]
+    PluginRunner { plugin: Option<String> },
     /// Show the configuration.
     #[command(subcommand)]
     Config(config_check::Command),
@@ -105,6 +119,10 @@ pub fn main() -> ExitCode {
             return if help { ExitCode::SUCCESS } else { Code::Usage.into() };
         }
     };
+    if matches!(cli.command, Command::PluginRunner { .. }) {
+        // Before any thread or runtime: it gives up its powers first.
+        return campanile_loader::runner::main();
+    }
     let out = Output::new(cli.global.json, cli.global.quiet);
     match block_on(run(cli, out)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -137,7 +155,7 @@ async fn run(cli: Cli, out: Output) -> Outcome {
     match cli.command {
         Command::Serve(args) => serve::run(args, global, out).await,
         Command::Token(args) => token::run(args, global, out),
-        Command::Config(config_check::Command::Check) => config_check::run(global, out),
+        Command::Config(command) => config_check::run(command, global, out),
         Command::Version => {
             version::run(out);
             Ok(())
@@ -148,11 +166,16 @@ async fn run(cli: Cli, out: Output) -> Outcome {
         Command::Queue(command) => queue::run(command, global, out).await,
         Command::Dead(command) => dead::run(command, global, out).await,
         Command::Channel(command) => queue::channels(command, global, out).await,
+        Command::Node(command) => node::run(command, global, out).await,
         Command::Tail(args) => tail::run(args, global, out).await,
         Command::Migrate(command) => migrate::run(command, global, out).await,
         Command::Doctor => doctor::run(global, out).await,
+        Command::Healthcheck(args) => healthcheck::run(args, global, out).await,
         Command::Openapi => openapi::run(out),
-        Command::Admin(command) => admin::run(command),
+        Command::Admin(command) => admin::run(command, global, out).await,
+        Command::Plugin(command) => plugin::run(command, global, out).await,
+        // Answered before the runtime began.
+        Command::PluginRunner { .. } => Ok(()),
     }
 }
 

@@ -73,10 +73,27 @@ pub async fn channels(_: ChannelCommand, global: &Global, out: Output) -> Outcom
                 channel["busy"].as_u64().map_or_else(|| "–".to_owned(), |n| n.to_string()),
                 text(&channel["version"]),
             ]);
+            // In the order in which they are tried; one that is all there is says nothing more than its channel.
+            let instances: Vec<_> = channel["instances"].as_array().into_iter().flatten().collect();
+            if instances.len() > 1 || instances.iter().any(|i| i["failure"].is_object()) {
+                rows.extend(instances.into_iter().map(instance));
+            }
         }
         out.table(&rows);
     });
     Ok(())
+}
+
+fn instance(instance: &Value) -> Vec<String> {
+    let failed = instance["failure"]["reason"].as_str().map(|why| format!(": {}", safe(why))).unwrap_or_default();
+    vec![
+        format!("  └ {}", text(&instance["name"])),
+        text(&instance["state"]) + &failed,
+        text(&instance["health"]),
+        text(&instance["breaker"]["state"]),
+        instance["busy"].as_u64().map_or_else(|| "–".to_owned(), |n| n.to_string()),
+        format!("{} {}", text(&instance["plugin"]), text(&instance["plugin_version"])),
+    ]
 }
 
 fn queues(found: &Value) -> Vec<Vec<String>> {

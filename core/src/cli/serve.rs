@@ -10,9 +10,10 @@ use crate::{
     config::{Flag, Loaded},
     dev::{folder, record, record::Record, seed},
     host::Host,
+    http::admin::link,
     observe,
 };
-use campanile_model::ports::StoreError;
+use campanile_model::ports::{Actor, QueueError, Role, StoreError};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -56,14 +57,16 @@ async fn serve(
 ) -> Outcome {
     let config = loaded.config.clone();
     let host = tokio::select! {
-        host = Host::start(loaded.config, dev_mode) => host.map_err(|e| start_failure(&e, &config.server.listen))?,
+        host = Host::start(loaded, dev_mode) => host.map_err(|e| start_failure(&e, &config.server.listen))?,
         () = signals.next() => return Err(Failure::failed("stopped by a signal before the start was complete")),
     };
     let address = host.services.address;
     let key = config.auth.api_key.expose().to_owned();
     let mut file = None;
+    let mut once = None;
     if dev_mode {
         let server = format!("http://{}", reachable(address));
+        once = first_link(&host).await;
         file = announce(&server, &key, &config.server.data_dir, global.config.as_deref());
         if let Err(e) = seed::seed(&server, &key).await {
             tracing::warn!("The demo users were not set up: {e:#}");
@@ -71,7 +74,8 @@ async fn serve(
     }
     out.answer(format!("Listening on http://{address}"));
     if dev_mode {
-        banner(out, address, &key, dev.data_dir.as_deref() == Some(&config.server.data_dir), started.elapsed());
+        let temporary = dev.data_dir.as_deref() == Some(&config.server.data_dir);
+        banner(out, address, &key, once.as_deref(), temporary, started.elapsed());
     }
 
     signals.next().await;
@@ -158,6 +162,9 @@ fn flags(args: &Args, dev: &Dev) -> Vec<Flag> {
 fn start_failure(error: &anyhow::Error, listen: &str) -> Failure {
     let io = error.chain().find_map(|e| e.downcast_ref::<std::io::Error>());
     let store = error.chain().find_map(|e| e.downcast_ref::<StoreError>());
+    if let Some(QueueError::Unusable(why)) = error.chain().find_map(|e| e.downcast_ref::<QueueError>()) {
+        return Failure::new(Code::Unhealthy, "the work queue can't be used").why(why);
+    }
     match (io.map(std::io::Error::kind), store) {
         (_, Some(StoreError::Unavailable(_))) => {
             Failure::new(Code::Unhealthy, "the database can't be used").why(chain(error)).next("campanile doctor")
@@ -192,7 +199,7 @@ fn announce(server: &str, key: &str, data_dir: &Path, config: Option<&Path>) -> 
 }
 
 /// An address that this machine can call: `0.0.0.0` listens everywhere but is nowhere.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(a) if a.ip().is_unspecified() => ([127, 0, 0, 1], a.port()).into(),
         SocketAddr::V6(a) if a.ip().is_unspecified() => ([0, 0, 0, 0, 0, 0, 0, 1], a.port()).into(),
@@ -200,7 +207,24 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn banner(out: Output, address: SocketAddr, key: &str, temporary: bool, took: Duration) {
+/// `--dev` signs its one admin in by a link.
+async fn first_link(host: &Host) -> Option<String> {
+    let s = &host.services;
+    if !s.config.admin.enabled {
+        return None;
+    }
+    let actor = Actor { who: "system".to_owned(), ..Actor::default() };
+    let made = link::make(s.store.as_ref(), "", "dev", Role::Owner, *s.config.admin.link_ttl, &actor).await;
+    match made {
+        Ok((_, link)) => Some(link),
+        Err(e) => {
+            tracing::warn!(error = &e as &dyn std::error::Error, "No link for the dashboard was made");
+            None
+        }
+    }
+}
+
+fn banner(out: Output, address: SocketAddr, key: &str, once: Option<&str>, temporary: bool, took: Duration) {
     let host = match reachable(address) {
         a if a.ip().is_loopback() => format!("http://localhost:{}", a.port()),
         a => format!("http://{a}"),
@@ -211,7 +235,8 @@ fn banner(out: Output, address: SocketAddr, key: &str, temporary: bool, took: Du
     out.line("");
     out.line(format!("  {}  ready in {:.1} s", out.paint(Tone::Strong, &format!("{head:<52}")), took.as_secs_f32()));
     let note = |text: &str| out.paint(Tone::Dim, text);
-    out.line(format!("  Console      {host}/admin"));
+    let (page, said) = once.map_or(("/admin", ""), |once| (once, "signs you in once"));
+    out.line(format!("  Dashboard    {host}{page}  {}", note(said)));
     out.line(format!("  Demo inbox   {:<40} {}", format!("{host}/demo"), note("two users, side by side")));
     out.line(format!("  Caught mail  {host}/dev/mail"));
     out.line(format!("  Try          {me} send --to ada --title \"Hello\" --wait"));

@@ -50,6 +50,11 @@ pub const PUBLIC: [&str; 3] = ["RS256", "ES256", "EdDSA"];
 const SECRET_MIN: usize = 32;
 
 impl Auth {
+    /// Nobody said how tokens are signed, so a secret is made in the data folder.
+    pub fn generates_secret(&self) -> bool {
+        self.jwt_secret.is_empty() && self.jwt_public_key_file.is_none() && self.jwks_url.is_none()
+    }
+
     pub fn validate(&self, c: &mut Check) {
         for (key, secret) in [("jwt_secret", &self.jwt_secret), ("jwt_previous_secret", &self.jwt_previous_secret)] {
             c.require(

@@ -37,12 +37,6 @@ impl Check {
             self.require(value > 0, key, "must be more than 0");
         }
     }
-    /// For what a later version brings: refused rather than taken and then ignored.
-    pub fn not_available(&mut self, set: bool, key: &str, what: &str) {
-        if set {
-            self.complain(key, format!("{what} is not available in this version; remove the key"));
-        }
-    }
     pub fn done(self) -> Vec<Complaint> {
         self.found
     }

@@ -7,12 +7,15 @@ use crate::store::{
     sqlite::open::database_path,
 };
 use serde::Deserialize;
+use std::path::PathBuf;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
     /// `sqlite:///path/to/file.db` or `postgres://user:password@host/database`. Default: campanile.db in `server.data_dir`.
     pub url: Option<String>,
+    /// The same from a file.
+    pub url_file: Option<PathBuf>,
     /// Connections that read; SQLite has one writer beside them, PostgreSQL four.
     pub readers: u32,
     /// How long a statement waits for a lock: of the file on SQLite, of a row on PostgreSQL.

@@ -48,7 +48,7 @@ pub struct Email {
 impl Email {
     pub fn validate(&self, c: &mut Check) {
         // The channel itself knows what it can work with; one truth for `config check` and the start.
-        if let Err(problems) = crate::channel::email::prepare(self) {
+        if let Err(problems) = crate::channel::email::check(self) {
             for problem in problems {
                 c.complain(&problem.key, problem.message);
             }

@@ -7,6 +7,7 @@ use super::{
     Config, DEFAULTS,
     check::{Check, Complaint, Invalid},
     document::{self, Key, nearest},
+    instances::Instance,
 };
 use config::{ConfigError, File, FileFormat, Source, Value, ValueKind};
 use std::{
@@ -60,6 +61,7 @@ struct Layers {
     values: Values,
     sources: HashMap<String, String>,
     complaints: Vec<Complaint>,
+    instances: Vec<Instance>,
 }
 
 /// Reads and checks everything. `file`: as named by `--config`; without it `campanile.toml` in the working directory.
@@ -73,6 +75,7 @@ pub fn load(
         values: flatten(File::from_str(DEFAULTS, FileFormat::Toml).collect().unwrap_or_default()),
         sources: HashMap::new(),
         complaints: Vec::new(),
+        instances: Vec::new(),
     };
     let set = |flag: &Flag| (flag.key.to_owned(), Value::from(flag.value.clone()), flag.source.to_owned());
     layers.lay(flags.iter().filter(|f| f.weak).map(set));
@@ -138,8 +141,26 @@ impl Layers {
             Err(e) => return self.complain(name, format!("can't be read: {e}")),
         };
         match File::from_str(&text, FileFormat::Toml).collect() {
-            Ok(tables) => self.lay(flatten(tables).into_iter().map(|(k, v)| (k, v, name.clone()))),
+            Ok(mut tables) => {
+                if let Some(list) = tables.remove("instances") {
+                    self.read_instances(list, &name);
+                }
+                self.lay(flatten(tables).into_iter().map(|(k, v)| (k, v, name.clone())));
+            }
             Err(e) => self.complain(name, format!("is not TOML: {}", plain(&e))),
+        }
+    }
+
+    /// `[[instances]]`: a list, so nothing is laid over it.
+    fn read_instances(&mut self, list: Value, source: &str) {
+        let ValueKind::Array(items) = list.kind else {
+            return self.complain("instances", format!("is a list; write [[instances]] (from {source})"));
+        };
+        for (i, item) in items.into_iter().enumerate() {
+            match item.try_deserialize::<Instance>() {
+                Ok(instance) => self.instances.push(instance),
+                Err(e) => self.complain(format!("instances.{i}"), format!("{} (from {source})", plain(&e))),
+            }
         }
     }
 
@@ -165,7 +186,9 @@ impl Layers {
             let Some(base) = twin.twin_of(&self.keys) else { continue };
             let (file_key, base_key) = (twin.path(), format!("{}.{base}", twin.section));
             let Some(file) = self.values.get(&file_key).and_then(text).filter(|f| !f.is_empty()) else { continue };
-            if self.values.get(&base_key).and_then(text).is_some_and(|v| !v.is_empty()) {
+            // A default (`queue.url`) gives way; what somebody set does not.
+            let set = self.sources.contains_key(&base_key);
+            if set && self.values.get(&base_key).and_then(text).is_some_and(|v| !v.is_empty()) {
                 self.complain(base_key, format!("both this and {file_key} are set; keep one"));
                 continue;
             }
@@ -200,7 +223,8 @@ impl Layers {
         }
         let settings = self.settings();
         match deserialize(self.values) {
-            Ok(config) => {
+            Ok(mut config) => {
+                config.instances = self.instances;
                 let mut check = Check::default();
                 config.validate(&mut check);
                 self.complaints.extend(check.done());

@@ -4,11 +4,13 @@ pub mod admin;
 pub mod auth;
 pub mod bus;
 pub mod check;
+pub mod cluster;
 pub mod database;
 pub mod document;
 pub mod duration;
 pub mod email;
 pub mod ingest;
+pub mod instances;
 pub mod load;
 pub mod log;
 pub mod metrics;
@@ -37,6 +39,7 @@ pub struct Config {
     pub database: database::Database,
     pub queue: queue::Queue,
     pub bus: bus::Bus,
+    pub cluster: cluster::Cluster,
     pub auth: auth::Auth,
     pub email: email::Email,
     pub websocket: websocket::Websocket,
@@ -48,6 +51,9 @@ pub struct Config {
     pub admin: admin::Admin,
     pub metrics: metrics::Metrics,
     pub log: log::Log,
+    /// `[[instances]]` of the file, which the loader reads by itself: a list has no keys to lay over each other.
+    #[serde(skip)]
+    pub instances: Vec<instances::Instance>,
 }
 
 impl Config {
@@ -56,7 +62,8 @@ impl Config {
         self.server.validate(c.section("server"));
         self.database.validate(c.section("database"));
         self.queue.validate(c.section("queue"));
-        self.bus.validate(c.section("bus"));
+        self.bus.validate(&self.queue, c.section("bus"));
+        self.cluster.validate(c.section("cluster"));
         self.auth.validate(c.section("auth"));
         self.email.validate(c.section("email"));
         self.websocket.validate(c.section("websocket"));
@@ -65,8 +72,10 @@ impl Config {
         self.retry.validate(c.section("retry"));
         self.retention.validate(c.section("retention"));
         self.plugins.validate(c.section("plugins"));
+        self.admin.validate(c.section("admin"));
         self.metrics.validate(c.section("metrics"));
         self.log.validate(c.section("log"));
+        instances::validate(&self.instances, c);
     }
 }
 

@@ -11,13 +11,18 @@ use std::{
     path::Path,
 };
 
+/// 256 random bits as text.
+pub fn fresh() -> String {
+    let mut random = [0u8; 32];
+    rand::rng().fill_bytes(&mut random);
+    URL_SAFE_NO_PAD.encode(random)
+}
+
 /// Reads `<data_dir>/<name>`, or makes it with 256 random bits.
 pub fn load_or_create(data_dir: &Path, name: &str) -> Result<Secret> {
     fs::create_dir_all(data_dir).with_context(|| format!("creating the data folder {}", data_dir.display()))?;
     let path = data_dir.join(name);
-    let mut random = [0u8; 32];
-    rand::rng().fill_bytes(&mut random);
-    let fresh = URL_SAFE_NO_PAD.encode(random);
+    let fresh = fresh();
     // `create_new`: of two starts at once, one writes and the other reads.
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
         Ok(mut file) => {

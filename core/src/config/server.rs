@@ -22,8 +22,10 @@ pub struct Server {
     pub header_timeout: Dur,
     /// How long an API call may take in all.
     pub request_timeout: Dur,
-    /// How long SIGTERM waits for deliveries under way; the process ends within 30 s.
+    /// How long SIGTERM waits for deliveries under way, counted from the signal; the process ends within 30 s.
     pub drain_timeout: Dur,
+    /// How long after SIGTERM `/readyz` says 503 while calls and sockets are still taken, for balancers that ask.
+    pub drain_delay: Dur,
     /// Over how long a drain spreads the closing of sockets (code 1012).
     pub drain_spread: Dur,
 }
@@ -54,6 +56,11 @@ impl Server {
         // The process ends within 30 s of SIGTERM, and the last seconds go to closing the store.
         c.require(self.drain_timeout.as_secs() <= 28, "drain_timeout", "must be at most 28s");
         c.require(*self.drain_spread <= *self.drain_timeout, "drain_spread", "must not be longer than drain_timeout");
+        c.require(
+            *self.drain_spread > *self.drain_timeout || *self.drain_delay + *self.drain_spread <= *self.drain_timeout,
+            "drain_delay",
+            "must leave drain_spread its time: both together not longer than drain_timeout",
+        );
     }
 }
 

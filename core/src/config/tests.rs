@@ -37,11 +37,12 @@ fn fields<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
 
 #[test]
 fn the_document_and_the_structs_know_the_same_keys() {
-    let sections: [(&str, &[&str]); 15] = [
+    let sections: [(&str, &[&str]); 16] = [
         ("server", fields::<server::Server>()),
         ("database", fields::<database::Database>()),
         ("queue", fields::<queue::Queue>()),
         ("bus", fields::<bus::Bus>()),
+        ("cluster", fields::<cluster::Cluster>()),
         ("auth", fields::<auth::Auth>()),
         ("email", fields::<email::Email>()),
         ("websocket", fields::<websocket::Websocket>()),
@@ -133,7 +134,7 @@ fn every_wrong_value_is_told_of_at_once() {
         ("CAMPANILE_WEBSOCKET__ORIGINS", "*"),
         ("CAMPANILE_AUTH__JWT_SECRET", "short"),
         ("CAMPANILE_LOG__FORMAT", "xml"),
-        ("CAMPANILE_QUEUE__URL", "amqp://localhost"),
+        ("CAMPANILE_QUEUE__URL", "amqp://ada:hunter2@localhost?hearbeat=10"),
     ])
     .unwrap_err();
     let text = e.to_string();
@@ -148,7 +149,7 @@ fn every_wrong_value_is_told_of_at_once() {
         "websocket.origins: \"*\" is not an origin",
         "auth.jwt_secret: must be at least 32 bytes",
         "log.format: ",
-        "queue.url: RabbitMQ is not available in this version",
+        "queue.url: has the parameter \"hearbeat\"; only cacertfile is known",
         "(from the environment, CAMPANILE_RETRY__JITTER)",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in:\n{text}");
@@ -199,4 +200,35 @@ fn a_file_that_is_not_there_or_not_toml_says_so() {
 fn passwords_in_urls_are_masked() {
     assert_eq!(load::mask_password("postgres://u:hunter2@db/x"), "postgres://u:…@db/x");
     assert_eq!(load::mask_password("plain text"), "plain text");
+}
+
+#[test]
+fn the_bus_is_the_queues_or_one_of_its_own() {
+    use bus::Target;
+    let target = |env: &[(&str, &str)]| {
+        let config = with_env(env).unwrap().config;
+        config.bus.target(&config.queue).unwrap()
+    };
+    assert!(matches!(target(&[]), Target::Embedded));
+    assert!(matches!(target(&[("CAMPANILE_BUS__URL", "embedded")]), Target::Embedded));
+    assert!(matches!(target(&[("CAMPANILE_BUS__URL", "amqp://u:p@broker/vhost")]), Target::Rabbit(_)));
+    assert!(matches!(target(&[("CAMPANILE_BUS__URL", "rediss://u:p@redis/?channel=x")]), Target::Redis(_)));
+    assert!(matches!(target(&[("CAMPANILE_QUEUE__URL", "amqp://u:p@broker/vhost")]), Target::Rabbit(_)));
+    let apart = [("CAMPANILE_QUEUE__URL", "amqp://u:p@broker/vhost"), ("CAMPANILE_BUS__URL", "redis://redis")];
+    assert!(matches!(target(&apart), Target::Redis(_)));
+    let once = with_env(&[("CAMPANILE_QUEUE__URL", "amqp://u:p@broker/a/b")]).unwrap_err();
+    assert!(once.complaints.iter().all(|c| c.key == "queue.url"), "{once}");
+    let secret = file("redis://u:hunter2@redis:7000\n");
+    let loaded = with_env(&[("CAMPANILE_BUS__URL_FILE", secret.path().to_str().unwrap())]).unwrap();
+    assert!(matches!(loaded.config.bus.target(&loaded.config.queue).unwrap(), Target::Redis(_)));
+    let shown = format!("{:?} {:?}", loaded.config, loaded.settings.iter().map(|s| &s.shown).collect::<Vec<_>>());
+    assert!(!shown.contains("hunter2"), "{shown}");
+    for (wrong, why) in [
+        ("kafka://u:hunter2@x", "must be \"embedded\", amqp://"),
+        ("redis://u:hunter2@x/?chanel=y", "channel is the only parameter"),
+        ("amqp://u:hunter2@x/a/b", "vhost with a slash"),
+    ] {
+        let said = with_env(&[("CAMPANILE_BUS__URL", wrong)]).unwrap_err().to_string();
+        assert!(said.contains("bus.url") && said.contains(why) && !said.contains("hunter2"), "{said}");
+    }
 }

@@ -17,7 +17,7 @@ pub trait Backend: Send + Sync {
     async fn state(&self, user: &UserKey) -> StoreResult<FeedState>;
     async fn page(&self, user: &UserKey, before: Option<i64>, limit: u32) -> StoreResult<FeedPage>;
     async fn replay(&self, user: &UserKey, after: i64, up_to: i64, limit: u32) -> StoreResult<Replay>;
-    async fn missed(&self, user: &UserKey, after: i64, up_to: i64) -> StoreResult<i64>;
+    async fn missed(&self, user: &UserKey, after: i64, up_to: i64, limit: i64) -> StoreResult<i64>;
     async fn mark(&self, user: &UserKey, what: MarkSelection, mark: MarkAs) -> StoreResult<MarkOutcome>;
     async fn verify(&self, token: &str) -> Result<Token, TokenError>;
     /// These numbers reached the client. Nothing waits for it.
@@ -46,8 +46,8 @@ impl Backend for Live {
     async fn replay(&self, user: &UserKey, after: i64, up_to: i64, limit: u32) -> StoreResult<Replay> {
         bounded(self.0.store.feed_replay(user, after, up_to, limit)).await
     }
-    async fn missed(&self, user: &UserKey, after: i64, up_to: i64) -> StoreResult<i64> {
-        bounded(self.0.store.feed_missed(user, after, up_to)).await
+    async fn missed(&self, user: &UserKey, after: i64, up_to: i64, limit: i64) -> StoreResult<i64> {
+        bounded(self.0.store.feed_missed(user, after, up_to, limit)).await
     }
     async fn mark(&self, user: &UserKey, what: MarkSelection, mark: MarkAs) -> StoreResult<MarkOutcome> {
         bounded(self.0.status.mark(user, what, mark)).await

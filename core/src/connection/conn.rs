@@ -7,14 +7,14 @@ use super::{
     inbox::{Head, Hint, Inbox, Taken},
     protocol::Protocol,
 };
-use campanile_model::{AppId, ConnId, Timestamp, UserId, UserKey};
+use campanile_model::{AppId, ConnId, NodeId, Timestamp, UserId, UserKey, feed::Counts, ports::HeldConnection};
 use futures_util::task::AtomicWaker;
 use serde::Serialize;
 use std::{
     net::IpAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -64,6 +64,10 @@ pub struct Conn {
     pub pong_by: AtomicU64,
     pub last_seq: AtomicI64,
     pub sent: AtomicU64,
+    /// Monotonic ms (the hub's) of the last message in either direction.
+    pub active: AtomicU64,
+    /// The ledger's: it has been told that this one is no more.
+    pub gone: AtomicBool,
 }
 
 impl Conn {
@@ -84,6 +88,8 @@ impl Conn {
             pong_by: AtomicU64::new(0),
             last_seq: AtomicI64::new(0),
             sent: AtomicU64::new(0),
+            active: AtomicU64::new(0),
+            gone: AtomicBool::new(false),
         }
     }
 
@@ -99,6 +105,11 @@ impl Conn {
         drop(inbox);
         self.waker.wake();
         waiting
+    }
+
+    /// A new item is in the feed, and only that is known of it.
+    pub fn behind(&self, seq: i64, counts: Counts) {
+        self.order(|i| i.behind(seq, counts));
     }
 
     fn order(&self, give: impl FnOnce(&mut Inbox)) {
@@ -150,19 +161,27 @@ impl Conn {
         self.expires_ms.store(expires_at.timestamp_millis(), Relaxed);
     }
 
-    pub fn info(&self) -> ConnectionInfo {
-        ConnectionInfo {
-            conn_id: self.id,
-            app: self.user.app.clone(),
-            user_id: self.user.user.clone(),
-            transport: self.transport.as_str(),
-            protocol: self.protocol.as_str(),
+    /// As it is written down for other nodes.
+    pub fn held(&self) -> HeldConnection {
+        HeldConnection {
+            conn: self.id,
+            user: self.user.clone(),
+            transport: self.transport.as_str().to_owned(),
+            protocol: self.protocol.as_str().to_owned(),
             client_address: self.address.map(masked),
             user_agent: self.user_agent.as_deref().map(str::to_owned),
-            since: self.since,
-            last_seq: self.last_seq.load(Relaxed),
-            queued_bytes: self.inbox().bytes(),
-            sent_messages: self.sent.load(Relaxed),
+            connected_at: self.since,
+        }
+    }
+
+    /// With what only its own node knows.
+    pub fn info(&self, node: NodeId, now: u64) -> ConnectionInfo {
+        ConnectionInfo {
+            idle_ms: Some(now.saturating_sub(self.active.load(Relaxed))),
+            last_seq: Some(self.last_seq.load(Relaxed)),
+            queued_bytes: Some(self.inbox().bytes()),
+            sent_messages: Some(self.sent.load(Relaxed)),
+            ..ConnectionInfo::held_by(node, self.held())
         }
     }
 }
@@ -171,14 +190,16 @@ impl Conn {
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct ConnectionInfo {
     pub conn_id: ConnId,
+    /// The node that holds it.
+    pub node_id: NodeId,
     pub app: AppId,
     pub user_id: UserId,
     /// `websocket` or `sse`.
     #[schema(example = "websocket")]
-    pub transport: &'static str,
+    pub transport: String,
     /// `classic` or `v1`.
     #[schema(example = "v1")]
-    pub protocol: &'static str,
+    pub protocol: String,
     /// The client's network: the last part of the address is left out.
     #[schema(example = "203.0.113.*")]
     pub client_address: Option<String>,
@@ -186,11 +207,34 @@ pub struct ConnectionInfo {
     #[serde(with = "campanile_model::clock::wire")]
     #[schema(value_type = String, format = "date-time")]
     pub since: Timestamp,
-    /// The newest feed item this connection has got.
-    pub last_seq: i64,
+    /// The newest feed item this connection has got; this and what follows is null when another node holds it.
+    pub last_seq: Option<i64>,
     /// Bytes that wait to be written.
-    pub queued_bytes: usize,
-    pub sent_messages: u64,
+    pub queued_bytes: Option<usize>,
+    pub sent_messages: Option<u64>,
+    /// Since the last message in either direction.
+    pub idle_ms: Option<u64>,
+}
+
+impl ConnectionInfo {
+    /// What every node knows of a connection.
+    pub fn held_by(node: NodeId, held: HeldConnection) -> Self {
+        Self {
+            conn_id: held.conn,
+            node_id: node,
+            app: held.user.app,
+            user_id: held.user.user,
+            transport: held.transport,
+            protocol: held.protocol,
+            client_address: held.client_address,
+            user_agent: held.user_agent,
+            since: held.connected_at,
+            last_seq: None,
+            queued_bytes: None,
+            sent_messages: None,
+            idle_ms: None,
+        }
+    }
 }
 
 fn masked(address: IpAddr) -> String {

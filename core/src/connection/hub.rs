@@ -8,7 +8,9 @@ use super::{
     close::{self, Close},
     confirm::Confirms,
     conn::{Conn, ConnectionInfo, TransportKind, Visitor},
+    counts::Counts,
     inbox::{Head, Hint, Item},
+    ledger::Ledger,
     limits::{Brake, HandshakeRate},
     session::Rules,
 };
@@ -17,11 +19,12 @@ use crate::{
     observe::{Metrics, metrics as m},
 };
 use campanile_model::{
-    ConnId, Timestamp, UserKey,
+    AppId, ConnId, NodeId, Timestamp, UserKey,
     effects::PushBatch,
     frame::Frame,
     ports::{Bus, Realtime, SignalSink},
     signal::{Disconnect, PushTarget, Signal},
+    user::UserRef,
 };
 use std::{
     collections::HashMap,
@@ -32,6 +35,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 
 /// Also the steps of the regular look at the feed: one shard at a time, spread over the heartbeat.
 pub const SHARDS: usize = 64;
@@ -60,7 +64,11 @@ pub struct Hub {
     hasher: RandomState,
     open: AtomicUsize,
     draining: AtomicBool,
+    /// Rings when signals of other nodes may have been lost.
+    missed: Notify,
     confirms: Confirms,
+    ledger: Ledger,
+    counts: Counts,
     pub handshakes: HandshakeRate,
     pub brake: Brake,
     /// Zero of the monotonic milliseconds used for pings.
@@ -94,7 +102,10 @@ impl Hub {
             hasher: RandomState::new(),
             open: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            missed: Notify::new(),
             confirms: Confirms::default(),
+            ledger: Ledger::default(),
+            counts: Counts::default(),
             handshakes: HandshakeRate::new(w.handshake_rate),
             brake: Brake::new(w.failed_handshakes),
             started: Instant::now(),
@@ -110,8 +121,17 @@ impl Hub {
     pub fn confirms(&self) -> &Confirms {
         &self.confirms
     }
+    /// Who came and went, for whoever writes it down.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
 
-    fn shard_of(&self, user: &UserKey) -> usize {
+    /// What the sockets did since the start.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    fn shard_of(&self, user: &dyn UserRef) -> usize {
         self.hasher.hash_one(user) as usize % SHARDS
     }
     fn shard(&self, index: usize) -> MutexGuard<'_, Shard> {
@@ -121,7 +141,8 @@ impl Hub {
         self.shard(self.shard_of(user))
     }
 
-    fn monotonic_ms(&self) -> u64 {
+    /// Milliseconds since the hub began.
+    pub fn monotonic_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
 
@@ -143,6 +164,7 @@ impl Hub {
     pub fn register(self: &Arc<Self>, visitor: Visitor, now: Timestamp) -> Registration {
         let ping_at = self.next_ping(self.monotonic_ms());
         let conn = Arc::new(Conn::new(visitor, now, self.limits.queue_bytes, ping_at));
+        conn.active.store(self.monotonic_ms(), Relaxed);
         let kind = conn.transport;
         let mut evicted = None;
         {
@@ -157,12 +179,15 @@ impl Hub {
             let label = m::ByTransport::new(kind.as_str());
             self.metrics.connections.get_or_create(&label).inc();
             self.metrics.connections_opened.get_or_create(&label).inc();
+            self.counts.opened();
             if conns.iter().all(|c| c.transport != kind) {
                 self.metrics.connected_users.get_or_create(&label).inc();
             }
             conns.push(conn.clone());
         }
+        self.ledger.opened(&conn);
         if let Some(old) = evicted {
+            self.ledger.closed(&old);
             old.close(close::REPLACED);
         }
         // A handshake that was under way when the drain began.
@@ -191,6 +216,8 @@ impl Hub {
         if conns.is_empty() {
             shard.remove(&conn.user);
         }
+        drop(shard);
+        self.ledger.closed(conn);
     }
 
     // --- asked by the API and the console ------------------------------------------------------------------------
@@ -205,24 +232,25 @@ impl Hub {
         (0..SHARDS).map(|i| self.shard(i).len()).sum()
     }
 
-    fn all(&self) -> Vec<Arc<Conn>> {
+    /// Open connections of one kind.
+    pub fn count_of(&self, kind: TransportKind) -> u64 {
+        let label = m::ByTransport::new(kind.as_str());
+        self.metrics.connections.get_or_create(&label).get().try_into().unwrap_or_default()
+    }
+
+    /// One connection as it is now.
+    pub fn info(&self, conn: &Conn, node: NodeId) -> ConnectionInfo {
+        conn.info(node, self.monotonic_ms())
+    }
+
+    /// Every connection of this node.
+    pub fn all(&self) -> Vec<Arc<Conn>> {
         (0..SHARDS).flat_map(|i| self.shard(i).values().flatten().cloned().collect::<Vec<_>>()).collect()
     }
 
-    /// Every connection of this node, oldest first.
-    pub fn connections(&self) -> Vec<ConnectionInfo> {
-        let mut all: Vec<_> = self.all().iter().map(|c| c.info()).collect();
-        all.sort_by_key(|c| c.conn_id);
-        all
-    }
-
-    /// Closes one connection of this node; false when it is not here.
-    pub fn disconnect(&self, conn_id: ConnId, why: Disconnect) -> bool {
-        let found = self.all().into_iter().find(|c| c.id == conn_id);
-        if let Some(conn) = &found {
-            conn.close(close_for(why));
-        }
-        found.is_some()
+    /// Closes one connection of this app, on whatever node it is.
+    pub fn disconnect_anywhere(&self, app: AppId, conn: ConnId, why: Disconnect) {
+        self.bus.publish(Signal::CloseConnection { app, conn, why });
     }
 
     /// Closes all connections of a user, on all nodes.
@@ -235,6 +263,11 @@ impl Hub {
     /// Users of one shard.
     pub fn users_of(&self, shard: usize) -> Vec<UserKey> {
         self.shard(shard).keys().cloned().collect()
+    }
+
+    /// Returns when signals of other nodes may have been lost since the last call.
+    pub async fn missed(&self) {
+        self.missed.notified().await;
     }
 
     /// What a look at the feed found for this user, or that it could not look.
@@ -307,6 +340,7 @@ impl Hub {
             let waiting = c.hint(hint.clone());
             if waiting > 0 {
                 self.metrics.send_buffer.observe(waiting as f64);
+                self.counts.waiting(waiting);
             }
         });
     }
@@ -347,6 +381,11 @@ impl SignalSink for Hub {
                     self.hint(&t.user, &Hint::Item { item: item.clone(), seq: t.seq, counts: t.counts });
                 }
             }
+            Signal::Behind { users } => {
+                for t in users.iter() {
+                    self.each(&t.user, |c| c.behind(t.seq, t.counts));
+                }
+            }
             Signal::Ephemeral { frame, users } => {
                 let hint = Hint::Ephemeral(Item::new(frame.clone()));
                 for user in users.iter() {
@@ -355,8 +394,26 @@ impl SignalSink for Hub {
             }
             Signal::Feed(change) => self.hint(&change.user, &Hint::Feed(change.clone())),
             Signal::Disconnect { user, why } => self.close_user(user, close_for(*why)),
-            Signal::ChannelChanged(_) | Signal::KeysChanged(_) => {}
+            Signal::CloseConnection { app, conn, why } => {
+                for i in 0..SHARDS {
+                    if let Some(c) = self.shard(i).values().flatten().find(|c| c.id == *conn && c.user.app == *app) {
+                        return c.close(close_for(*why));
+                    }
+                }
+            }
+            Signal::Missed => self.missed.notify_one(),
+            Signal::ChannelChanged(_)
+            | Signal::KeysChanged(_)
+            | Signal::BreakerReset(_)
+            | Signal::InstancesChanged
+            | Signal::InstanceReset(_)
+            | Signal::InstanceRestart { .. }
+            | Signal::PluginReload { .. } => {}
         }
+    }
+
+    fn wants(&self, user: &dyn UserRef) -> bool {
+        self.shard(self.shard_of(user)).contains_key(user)
     }
 }
 
@@ -381,6 +438,7 @@ impl Registration {
             self.hub.unregister(&self.conn);
             let label = m::TransportReason::new(self.conn.transport.as_str(), reason);
             self.hub.metrics.connections_closed.get_or_create(&label).inc();
+            self.hub.counts.closed(reason);
         }
     }
 }

@@ -156,6 +156,11 @@ impl Inbox {
         self.overflow = Some(o);
     }
 
+    /// Something new is in the feed and did not come along.
+    pub fn behind(&mut self, seq: i64, counts: Counts) {
+        self.overflow(Some((seq, counts)));
+    }
+
     pub fn head(&mut self, head: Head) {
         self.head = Some(Box::new(head));
     }
@@ -257,6 +262,19 @@ mod tests {
             assert!(inbox.bytes() <= 10_000);
         }
         assert!(inbox.take().overflow.unwrap().lost_marks);
+    }
+
+    #[test]
+    fn what_did_not_come_along_is_read_from_the_feed_with_all_that_waits() {
+        let mut inbox = Inbox::default();
+        inbox.push(hint(4), usize::MAX);
+        inbox.push(mark(), usize::MAX);
+        inbox.behind(5, Counts { version: 5, ..Counts::default() });
+        inbox.push(hint(6), usize::MAX);
+        let t = inbox.take();
+        let o = t.overflow.unwrap();
+        assert_eq!((o.up_to, o.counts.version, o.lost_marks), (6, 6, false));
+        assert!(matches!(t.hints.as_slice(), [Hint::Feed(_)]));
     }
 
     #[test]

@@ -138,6 +138,7 @@ impl Loop<'_> {
     async fn incoming(&mut self, t: &mut Transport, s: &mut Session, incoming: Incoming) -> Result<(), End> {
         match incoming {
             Incoming::Text(text) => {
+                self.conn.active.store(self.reg.hub().monotonic_ms(), Relaxed);
                 let flow = Box::pin(s.request(&text, Instant::now(), self.backend, &mut self.out)).await;
                 self.conn.renew(s.expires_at());
                 self.settle(t, s, flow).await
@@ -146,7 +147,9 @@ impl Loop<'_> {
                 self.conn.pong_by.store(0, Relaxed);
                 if let Some(sent) = self.pinged.take() {
                     let label = m::ByTransport::new(self.conn.transport.as_str());
-                    self.reg.hub().metrics().ping.get_or_create(&label).observe(sent.elapsed().as_secs_f64());
+                    let took = sent.elapsed();
+                    self.reg.hub().metrics().ping.get_or_create(&label).observe(took.as_secs_f64());
+                    self.reg.hub().counts().pong(took);
                 }
                 Ok(())
             }
@@ -166,8 +169,13 @@ impl Loop<'_> {
         Err(End::Ours(close))
     }
 
-    async fn orders(&mut self, t: &mut Transport, s: &mut Session, taken: Taken) -> Result<(), End> {
+    async fn orders(&mut self, t: &mut Transport, s: &mut Session, mut taken: Taken) -> Result<(), End> {
         if let Some(close) = taken.close {
+            // On a busy machine the end of a drain catches up with its announcement, which says when to come back.
+            if let Some((after_ms, spread_ms)) = taken.bye.take() {
+                s.bye(after_ms, spread_ms, &mut self.out);
+                self.settle(t, s, Flow::Go).await?;
+            }
             self.ordered(close)?;
         }
         if taken.ping {
@@ -243,6 +251,7 @@ impl Loop<'_> {
     fn written(&self, out: &Outbox) {
         let n = out.frames.iter().filter(|f| !f.text.is_empty()).count() as u64;
         self.conn.sent.fetch_add(n, Relaxed);
+        self.conn.active.store(self.reg.hub().monotonic_ms(), Relaxed);
         self.reg.hub().count_sent(self.conn.transport, n, out.bytes as u64);
         let mut run: Option<(i64, i64)> = None;
         let confirm = |(from_seq, to_seq): (i64, i64)| {
@@ -270,6 +279,7 @@ impl Loop<'_> {
             metrics.resumes.get_or_create(&m::ByOutcome::new("resumed")).inc_by(u64::from(t.resumed));
             metrics.resumes.get_or_create(&m::ByOutcome::new("reset")).inc_by(u64::from(t.reset));
             metrics.replayed.inc_by(t.replayed);
+            self.reg.hub().counts().caught_up(t.resumed, t.reset, t.replayed);
         }
     }
 }

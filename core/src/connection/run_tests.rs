@@ -71,7 +71,7 @@ impl Backend for Busy {
         let items = (after + 1..=covered_to).map(|seq| ReplayItem { seq, frame: frame(), unread: true }).collect();
         Ok(Replay { items, covered_to })
     }
-    async fn missed(&self, _: &UserKey, after: i64, up_to: i64) -> StoreResult<i64> {
+    async fn missed(&self, _: &UserKey, after: i64, up_to: i64, _: i64) -> StoreResult<i64> {
         Ok(up_to - after)
     }
     async fn page(&self, _: &UserKey, _: Option<i64>, _: u32) -> StoreResult<FeedPage> {
@@ -131,4 +131,32 @@ async fn what_is_pushed_during_a_resume_waits_behind_it() {
     wanted.push(("resumed".to_owned(), None));
     wanted.push(("notification".to_owned(), Some(HEAD + 1)));
     assert_eq!(frames, wanted);
+}
+
+/// On a busy machine a drain's announcement and its end are taken out together.
+#[tokio::test]
+async fn a_drain_is_announced_although_its_end_is_there_already() {
+    let hub = Hub::new(&config::defaults().unwrap(), LocalBus::new(), Arc::new(Metrics::new()));
+    let expires_at = chrono::DateTime::UNIX_EPOCH + chrono::Duration::hours(1);
+    let (transport, protocol) = (TransportKind::Sse, Protocol::V1);
+    let visitor = Visitor { user: user(), transport, protocol, address: None, user_agent: None, expires_at };
+    let reg = hub.register(visitor, chrono::DateTime::UNIX_EPOCH);
+    let conn = reg.conn().clone();
+    let credential = Credential { issuer: Issuer::Known(None), expires_at };
+    let session = Session::new(conn.id, user(), protocol, true, hub.limits().rules, credential);
+    let backend = Busy { hub, during: During::Replay, pushed: AtomicBool::new(false) };
+    let (stream, mut body) = EventStream::new();
+    tokio::spawn(async move { run(Transport::Stream(stream), reg, Box::new(session), None, &backend).await });
+    let mut said = String::new();
+    let listen = async {
+        while let Some(chunk) = body.recv().await {
+            said.push_str(std::str::from_utf8(&chunk).unwrap());
+            if said.contains("hello") && !said.contains("bye") {
+                conn.bye(5_000, 25_000);
+                conn.close(close::RESTART);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), listen).await.expect("the stream ends");
+    assert!(said.contains("\"type\":\"bye\""), "{said}");
 }

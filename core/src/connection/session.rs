@@ -95,6 +95,8 @@ pub struct Session {
     rules: Rules,
     expires_at: Timestamp,
     epoch: Box<str>,
+    /// What [`look`](Self::look) found, until `open`.
+    found: Option<Box<FeedState>>,
     /// Where the feed stood at `hello`: what a `resume` frame replays up to.
     opened_at: i64,
     last_seq: i64,
@@ -126,6 +128,7 @@ impl Session {
             rules,
             expires_at: token.expires_at,
             epoch: Box::default(),
+            found: None,
             opened_at: 0,
             last_seq: 0,
             counts: Counts::default(),
@@ -157,12 +160,21 @@ impl Session {
 
     // --- the start ---------------------------------------------------------------------------------------------
 
-    /// After the connection was registered: reads where the feed stands, greets, and plans the resume that came with
-    /// the address. Hints that arrived meanwhile wait; those the read already covers will be dropped.
+    /// After the connection was registered and before its client hears that it is open: reads where the feed stands.
+    /// Read later, the head could cover what was accepted since, and a classic client would never be told of that.
+    pub async fn look(&mut self, b: &dyn Backend) {
+        self.found = b.state(&self.user).await.ok().map(Box::new);
+    }
+
+    /// Greets, and plans the resume that came with the address. Hints that arrived since [`look`](Self::look) wait; those
+    /// it already covers will be dropped.
     pub async fn open(&mut self, resume: Option<Cursor>, b: &dyn Backend, out: &mut Outbox) -> Flow {
-        let state = match b.state(&self.user).await {
-            Ok(s) => s,
-            Err(e) => return given_up(&e),
+        let state = match self.found.take() {
+            Some(found) => *found,
+            None => match b.state(&self.user).await {
+                Ok(state) => state,
+                Err(e) => return given_up(&e),
+            },
         };
         self.adopt(&state);
         self.opened_at = state.head_seq;

@@ -5,16 +5,21 @@ use super::{
     run::CLOSE_LIMIT,
 };
 use crate::services::Services;
-use campanile_model::{UserKey, ports::Store};
+use campanile_model::UserKey;
 use std::{
+    ops::RangeInclusive,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 /// Users asked about in one statement.
 const CHUNK: usize = 500;
+/// A database that hangs must not stop the looks at others.
+const LOOK: Duration = Duration::from_secs(5);
 /// How often a connected user is checked for having been disabled: a lost signal must not keep a door open.
 const DISABLED_CHECK: Duration = Duration::from_mins(1);
+/// Over how many milliseconds a catch-up is spread: after the broker's return every node has one at the same time.
+const CATCH_UP_MS: RangeInclusive<u64> = 5_000..=15_000;
 /// `delivered` is gathered this long.
 const CONFIRM: Duration = Duration::from_millis(500);
 
@@ -23,6 +28,7 @@ pub fn start(services: &Arc<Services>) {
     let tasks = &services.tasks;
     tasks.spawn(pings(services.clone()));
     tasks.spawn(heads(services.clone()));
+    tasks.spawn(catch_ups(services.clone()));
     tasks.spawn(confirms(services.clone()));
 }
 
@@ -58,17 +64,43 @@ async fn heads(s: Arc<Services>) {
                 *checked = Instant::now();
             }
             for chunk in users.chunks(CHUNK) {
-                look(&s.hub, s.store.as_ref(), chunk).await;
-                if check {
-                    end_disabled(&s.hub, s.store.as_ref(), chunk).await;
-                }
+                look(&s, chunk, check).await;
             }
         }
     }
 }
 
-async fn look(hub: &Hub, store: &dyn Store, users: &[UserKey]) {
-    match tokio::time::timeout(Duration::from_secs(5), store.feed_heads(users)).await {
+/// After signals of other nodes may have been lost: the same look at everyone connected, the disabled ones included, out
+/// of turn. One that is asked for while another runs comes after it.
+async fn catch_ups(s: Arc<Services>) {
+    loop {
+        tokio::select! {
+            () = s.hub.missed() => {}
+            () = s.draining.cancelled() => return,
+        }
+        let users: Vec<UserKey> = (0..SHARDS).flat_map(|shard| s.hub.users_of(shard)).collect();
+        if users.is_empty() {
+            continue;
+        }
+        s.metrics.bus_catch_ups.inc();
+        let chunks = users.chunks(CHUNK);
+        let share = Duration::from_millis(rand::random_range(CATCH_UP_MS)) / chunks.len() as u32;
+        let start = tokio::time::Instant::now();
+        for (i, chunk) in chunks.enumerate() {
+            let at = start + share * i as u32 + share.mul_f64(rand::random());
+            tokio::select! {
+                () = s.draining.cancelled() => return,
+                () = tokio::time::sleep_until(at) => {}
+            }
+            look(&s, chunk, true).await;
+        }
+    }
+}
+
+/// Looks at the feeds of some users and tells their connections; with `disabled`, ends those who were disabled.
+async fn look(s: &Services, users: &[UserKey], disabled: bool) {
+    let hub: &Hub = &s.hub;
+    match tokio::time::timeout(LOOK, s.store.feed_heads(users)).await {
         Ok(Ok(heads)) if heads.len() == users.len() => {
             for (user, head) in users.iter().zip(heads) {
                 hub.head(user, &Some(head));
@@ -77,10 +109,7 @@ async fn look(hub: &Hub, store: &dyn Store, users: &[UserKey]) {
         // The client still hears that the server is alive; what it may have missed is found at the next look.
         _ => users.iter().for_each(|user| hub.head(user, &None)),
     }
-}
-
-async fn end_disabled(hub: &Hub, store: &dyn Store, users: &[UserKey]) {
-    if let Ok(Ok(disabled)) = tokio::time::timeout(Duration::from_secs(5), store.disabled_among(users)).await {
+    if disabled && let Ok(Ok(disabled)) = tokio::time::timeout(LOOK, s.store.disabled_among(users)).await {
         for user in disabled {
             hub.close_user(&user, super::close::NOT_ALLOWED);
         }

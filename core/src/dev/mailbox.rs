@@ -1,5 +1,6 @@
 //! Caught mail in memory, newest last, for `/dev/mail`. Absent on purpose: disk, and any part in production.
 
+use super::faults::Faults;
 use campanile_email::{CaughtMail, Outbox};
 use campanile_model::{
     Clock, Timestamp,
@@ -34,6 +35,8 @@ pub struct Caught {
 }
 
 pub struct Mailbox {
+    /// How the provider behaves that would have taken the mail.
+    pub faults: Arc<Faults>,
     mails: Mutex<VecDeque<Arc<Caught>>>,
     /// The newest id; 0 before the first mail and after a clear changes it too.
     changed: watch::Sender<u64>,
@@ -42,7 +45,12 @@ pub struct Mailbox {
 
 impl Default for Mailbox {
     fn default() -> Self {
-        Self { mails: Mutex::default(), changed: watch::Sender::new(0), clock: Arc::new(SystemClock) }
+        Self {
+            faults: Arc::default(),
+            mails: Mutex::default(),
+            changed: watch::Sender::new(0),
+            clock: Arc::new(SystemClock),
+        }
     }
 }
 

@@ -12,22 +12,33 @@ use super::{
     admin::frame,
     auth::Peer,
     page::page,
-    problem::{ApiError, ApiResult},
+    problem::{ApiError, ApiResult, FieldError},
 };
-use crate::services::Services;
+use crate::{connection::close, dev::faults::Provider, services::Services};
 use axum::{
+    Form,
     extract::{Request, State},
     http::{HeaderMap, Method, header},
     middleware::{Next, from_fn},
-    response::Response,
-    routing::get,
+    response::{Redirect, Response},
+    routing::{get, post},
 };
-use campanile_admin_ui::pages::dev::Dev;
+use campanile_admin_ui::pages::dev::{Dev, Event};
+use serde::Deserialize;
 use std::sync::Arc;
 use url::{Host, Url};
 
+/// Shown on the page.
+const EVENTS: usize = 40;
+
 pub fn routes() -> App {
-    App::new().route("/dev", get(index)).merge(demo::routes()).merge(mail::routes()).layer(from_fn(guard))
+    App::new()
+        .route("/dev", get(index))
+        .route("/dev/provider", post(provider))
+        .route("/dev/sockets", post(drop_sockets))
+        .merge(demo::routes())
+        .merge(mail::routes())
+        .layer(from_fn(guard))
 }
 
 async fn index(State(s): State<Arc<Services>>) -> ApiResult<Response> {
@@ -37,7 +48,52 @@ async fn index(State(s): State<Arc<Services>>) -> ApiResult<Response> {
         mails: s.mailbox.as_ref().map_or(0, |m| m.list().len()),
         relayed: s.mailbox.is_none(),
         data_dir: data_dir.display().to_string(),
+        provider: s.mailbox.as_ref().map_or("", |m| m.faults.provider().as_str()),
+        sockets: s.hub.connection_count(),
+        events: events(&s),
     })
+}
+
+/// The newest first.
+fn events(s: &Services) -> Vec<Event> {
+    let (events, _) = s.pulse.recent(EVENTS);
+    events
+        .into_iter()
+        .map(|e| Event {
+            at: e.at,
+            channel: e.transition.channel.to_string(),
+            user: e.transition.user.user.to_string(),
+            state: e.transition.state.as_str(),
+            detail: e.transition.reason.unwrap_or_default(),
+            attempt: e.transition.attempt,
+        })
+        .collect()
+}
+
+#[derive(Deserialize)]
+struct Switch {
+    provider: String,
+}
+
+/// How the mail provider behaves from now on.
+async fn provider(State(s): State<Arc<Services>>, Form(switch): Form<Switch>) -> ApiResult<Redirect> {
+    let wanted = Provider::parse(&switch.provider)
+        .ok_or_else(|| ApiError::invalid(vec![FieldError::new("provider", "must be well, slow or failing")]))?;
+    let mailbox =
+        s.mailbox.as_ref().ok_or_else(|| ApiError::not_found("caught mail: it goes to the relay of email.url"))?;
+    mailbox.faults.set(wanted);
+    tracing::info!("The mail provider is {} from now on", wanted.as_str());
+    Ok(Redirect::to("/dev"))
+}
+
+/// As if every wire were pulled for a moment: each client comes back by itself.
+async fn drop_sockets(State(s): State<Arc<Services>>) -> Redirect {
+    let all = s.hub.all();
+    for conn in &all {
+        conn.close(close::RESTART);
+    }
+    tracing::info!("Dropped {} sockets on request", all.len());
+    Redirect::to("/dev")
 }
 
 async fn guard(request: Request, next: Next) -> ApiResult<Response> {

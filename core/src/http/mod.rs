@@ -53,7 +53,7 @@ pub fn router(services: Arc<Services>, metrics: Option<App>) -> axum::Router {
         .merge(ws::routes())
         .merge(sse::routes())
         .merge(unsubscribe::routes())
-        .merge(admin::routes());
+        .merge(admin::routes(&services));
     if services.dev {
         app = app.merge(dev::routes());
     }
@@ -79,18 +79,18 @@ fn layered(app: App, services: Arc<Services>) -> axum::Router {
 pub async fn start(listener: TcpListener, services: Arc<Services>) -> anyhow::Result<()> {
     server::raise_file_limit();
     let limits = server::Limits::of(&services.config.server);
-    let draining = services.draining.clone();
+    let stop = server::Stop { leaving: services.leaving.clone(), draining: services.draining.clone() };
     let mut metrics = Some(ops::metrics_routes(&services.config.metrics)?);
     if let Some(listen) = &services.config.metrics.listen
         && let Some(metrics) = metrics.take()
     {
         let own = TcpListener::bind(listen).await.with_context(|| format!("metrics.listen: binding {listen}"))?;
         let app = layered(metrics, services.clone());
-        services.tasks.spawn(server::serve(own, app, limits, draining.clone()));
+        services.tasks.spawn(server::serve(own, app, limits, stop.clone()));
     }
-    let (keys, stop) = (services.gate.keys.clone(), draining.clone());
-    services.tasks.spawn(async move { keys.flush_used(stop).await });
+    let (keys, draining) = (services.gate.keys.clone(), services.draining.clone());
+    services.tasks.spawn(async move { keys.flush_used(draining).await });
     let router = router(services.clone(), metrics);
-    services.tasks.spawn(server::serve(listener, router, limits, draining));
+    services.tasks.spawn(server::serve(listener, router, limits, stop));
     Ok(())
 }

@@ -1,14 +1,13 @@
 //! What machines ask: liveness, readiness, metrics. No credential, but an optional token on the metrics.
 
 mod gauges;
-mod process;
 
 use super::{
     App,
     auth::{bearer, configured},
     problem::ApiError,
 };
-use crate::services::Services;
+use crate::{observe::process, services::Services};
 use axum::{
     Json,
     extract::State,
@@ -50,15 +49,14 @@ async fn readyz(State(s): State<Arc<Services>>) -> Response {
     let not = |why: &str| {
         (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unavailable", "reason": why }))).into_response()
     };
-    if s.draining.is_cancelled() {
+    if s.leaving.is_cancelled() {
         return not("draining");
     }
     if let Err(error) = s.store.ping().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "Not ready: the database does not answer");
         return not("database");
     }
-    let parts = [("queue", s.queue.health().is_err()), ("bus", s.bus.health().is_err())];
-    let degraded: Vec<_> = parts.into_iter().filter(|(_, down)| *down).map(|(name, _)| name).collect();
+    let degraded = s.degraded();
     let status = if degraded.is_empty() { "ready" } else { "degraded" };
     Json(json!({ "status": status, "degraded": degraded })).into_response()
 }

@@ -28,21 +28,39 @@ pub fn document(html: String, policy: &'static str) -> Response {
         (header::CONTENT_SECURITY_POLICY, policy),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // Not `no-referrer`: with that, a browser posts a form with the origin `null`, as a stranger would.
+        (header::REFERRER_POLICY, "same-origin"),
     ];
     (headers, html).into_response()
 }
 
-/// The name holds a hash of the content, so it may be kept for ever.
+/// The name holds a hash of the content, so it may be kept for ever. As small as the browser takes it.
 async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, ApiError> {
     let asset = assets::find(&name).ok_or_else(|| ApiError::not_found("file"))?;
-    let tag = format!("\"{:016x}\"", asset.hash);
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
-    let mut response = if known { StatusCode::NOT_MODIFIED.into_response() } else { asset.body.into_response() };
+    let accepted: Vec<_> = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok()).collect();
+    let form = asset.form(&accepted.join(","));
+    // A form of its own is a representation of its own.
+    let tag = match form {
+        Some((word, _)) => format!("\"{:016x}-{word}\"", asset.hash),
+        None => format!("\"{:016x}\"", asset.hash),
+    };
+    let known = |v: &HeaderValue| {
+        let tags = v.to_str().unwrap_or_default();
+        tags == "*" || tags.split(',').any(|t| t.trim().trim_start_matches("W/") == tag)
+    };
+    let mut response = if headers.get_all(header::IF_NONE_MATCH).iter().any(known) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        form.map_or(asset.body, |(_, bytes)| bytes).into_response()
+    };
     let set = response.headers_mut();
     set.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.mime));
     set.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
     set.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    set.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if let Some((word, _)) = form {
+        set.insert(header::CONTENT_ENCODING, HeaderValue::from_static(word));
+    }
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         set.insert(header::ETAG, tag);
     }

@@ -5,7 +5,12 @@
 
 use super::auth::Peer;
 use crate::config::server::Server;
-use axum::body::Body;
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use futures_util::TryFutureExt;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -36,6 +41,14 @@ const WRITE_STALL: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Connections over the cap that may be told so at once; the rest is just closed.
 const REFUSALS: usize = 64;
+/// How long connections are kept when the listener has closed: what a caller has just sent over one that seemed idle is
+/// still answered (and the answer closes it), instead of being reset.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
+/// How long we read on for a caller that is still sending when it has been answered. Closed at once, its system would throw the
+/// answer away (a 413, say) with the rest of what it sends.
+const LINGER: Duration = Duration::from_secs(5);
+/// How long we wait to see whether it is.
+const LINGER_FIRST: Duration = Duration::from_millis(250);
 /// More open files than this are never asked for: a hard limit may be "unlimited".
 const FILES_MAX: u64 = 1 << 20;
 /// Files that are never given to connections, even under a small limit.
@@ -66,8 +79,28 @@ impl Limits {
     }
 }
 
+/// How the door closes, in two steps.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// Every answer closes its connection: the caller's next one finds another node.
+    pub leaving: CancellationToken,
+    /// No connection is accepted any more.
+    pub draining: CancellationToken,
+}
+
+impl Stop {
+    /// `asked`: for an upgrade. One that is refused ends its connection: hyper keeps it in mind and would give the connection
+    /// away at its end, over a later request, without closing it in order.
+    fn mark(&self, response: &mut Response, asked: bool) {
+        let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if !upgraded && (asked || self.leaving.is_cancelled() || self.draining.is_cancelled()) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+}
+
 /// Serves until `draining` fires, then stops accepting and finishes what runs, `server.drain_timeout` at most.
-pub async fn serve(listener: TcpListener, router: axum::Router, limits: Limits, draining: CancellationToken) {
+pub async fn serve(listener: TcpListener, router: axum::Router, limits: Limits, stop: Stop) {
     let slots = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let connections = TaskTracker::new();
@@ -75,7 +108,7 @@ pub async fn serve(listener: TcpListener, router: axum::Router, limits: Limits, 
     loop {
         let accepted = tokio::select! {
             biased;
-            () = draining.cancelled() => break,
+            () = stop.draining.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -90,7 +123,7 @@ pub async fn serve(listener: TcpListener, router: axum::Router, limits: Limits, 
         };
         pause = ACCEPT_PAUSE;
         if let Ok(slot) = slots.clone().try_acquire_owned() {
-            connections.spawn(connection(stream, peer, slot, router.clone(), limits.header_timeout, draining.clone()));
+            connections.spawn(connection(stream, peer, slot, router.clone(), limits.header_timeout, stop.clone()));
         } else if let Ok(refusal) = refusals.clone().try_acquire_owned() {
             tokio::spawn(async move {
                 refuse(stream).await;
@@ -98,11 +131,26 @@ pub async fn serve(listener: TcpListener, router: axum::Router, limits: Limits, 
             });
         }
     }
-    drop(listener);
+    for (stream, peer) in waiting(listener) {
+        if let Ok(slot) = slots.clone().try_acquire_owned() {
+            connections.spawn(connection(stream, peer, slot, router.clone(), limits.header_timeout, stop.clone()));
+        }
+    }
     connections.close();
     if timeout(limits.drain_timeout, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "Requests did not end in time and are cut");
     }
+}
+
+/// Closes the listener and returns the connections that nobody has taken yet: their callers believe they are connected.
+fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let streams = std::iter::from_fn(|| listener.accept().ok());
+    let take = |(stream, peer): (std::net::TcpStream, _)| {
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
+    };
+    streams.filter_map(take).collect()
 }
 
 /// One connection, until it closes or is upgraded.
@@ -112,14 +160,21 @@ async fn connection(
     slot: OwnedSemaphorePermit,
     router: axum::Router,
     header_timeout: Duration,
-    draining: CancellationToken,
+    stop: Stop,
 ) {
     // Frames are small and must go at once; an error only means that the peer is gone.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Guarded { stream, stall: None, _slot: slot });
+    let io = TokioIo::new(Guarded { stream, stall: None, linger: None, _slot: slot });
+    let draining = stop.draining.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        router.clone().call(request.map(Body::new))
+        let asked = request.headers().contains_key(header::UPGRADE);
+        let answer = router.clone().call(request.map(Body::new));
+        let stop = stop.clone();
+        answer.map_ok(move |mut response| {
+            stop.mark(&mut response, asked);
+            response
+        })
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -131,7 +186,7 @@ async fn connection(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = draining.cancelled() => {
+        () = async { draining.cancelled().await; sleep(LAST_REQUESTS).await } => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -179,6 +234,8 @@ struct Guarded {
     stream: TcpStream,
     /// Runs while a write waits; boxed so that an idle socket pays a pointer for it.
     stall: Option<Pin<Box<Sleep>>>,
+    /// Runs from the end of our half until the caller's; whether it was still sending.
+    linger: Option<(Pin<Box<Sleep>>, bool)>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -190,6 +247,29 @@ impl Guarded {
         }
         ready!(self.stall.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL))).as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl Guarded {
+    /// Ready when the caller has ended, too, or sends nothing, or has gone on for too long.
+    fn read_away(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut piece = [0; 4096];
+        let (linger, sending) = self.linger.get_or_insert_with(|| (Box::pin(sleep(LINGER_FIRST)), false));
+        loop {
+            let mut piece = ReadBuf::new(&mut piece);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut piece) {
+                Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
+                    if !std::mem::replace(sending, true) {
+                        linger.set(sleep(LINGER));
+                    }
+                    if linger.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return linger.as_mut().poll(cx),
+            }
+        }
     }
 }
 
@@ -219,7 +299,9 @@ impl AsyncWrite for Guarded {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        // A second call finds our half closed and says so at once.
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        self.read_away(cx).map(Ok)
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::{io::AsyncReadExt, sync::Notify};
 
 struct Door {
     address: SocketAddr,
-    draining: CancellationToken,
+    stop: Stop,
     /// Rung by `/slow` when it has begun.
     begun: Arc<Notify>,
     /// Lets `/slow` end.
@@ -28,9 +28,9 @@ async fn door(max_connections: usize, header_timeout: Duration) -> Door {
         .route("/slow", get(slow))
         .with_state((begun.clone(), end.clone()));
     let limits = Limits { max_connections, header_timeout, drain_timeout: Duration::from_secs(10) };
-    let draining = CancellationToken::new();
-    let task = tokio::spawn(serve(listener, router, limits, draining.clone()));
-    Door { address, draining, begun, end, task }
+    let stop = Stop { leaving: CancellationToken::new(), draining: CancellationToken::new() };
+    let task = tokio::spawn(serve(listener, router, limits, stop.clone()));
+    Door { address, stop, begun, end, task }
 }
 
 impl Door {
@@ -44,6 +44,12 @@ async fn rest(socket: &mut TcpStream) -> String {
     // A reset after the answer is as good as an end.
     let _ = socket.read_to_end(&mut text).await;
     String::from_utf8_lossy(&text).into_owned()
+}
+
+async fn until_refused(address: SocketAddr) {
+    while TcpStream::connect(address).await.is_ok() {
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -100,6 +106,57 @@ async fn one_over_the_cap_is_told_so_and_a_freed_place_is_taken() {
 }
 
 #[tokio::test]
+async fn a_refused_upgrade_ends_its_connection() {
+    let door = door(8, MINUTE).await;
+    let mut socket = door.connect().await;
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").await.unwrap();
+    let text = timeout(MINUTE, rest(&mut socket)).await.expect("the connection is closed");
+    assert!(text.starts_with("HTTP/1.1 200 OK") && text.contains("connection: close"), "{text}");
+}
+
+#[tokio::test]
+async fn callers_in_the_queue_of_the_listener_are_not_forgotten() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut callers = Vec::new();
+    for _ in 0..3 {
+        callers.push(TcpStream::connect(address).await.unwrap());
+    }
+    assert_eq!(waiting(listener).len(), 3);
+    assert!(TcpStream::connect(address).await.is_err(), "still listens");
+}
+
+/// A body that nobody reads is read away, so that its sender gets to read why.
+#[tokio::test]
+async fn who_is_answered_while_still_sending_gets_the_answer() {
+    let door = door(8, MINUTE).await;
+    let mut socket = door.connect().await;
+    let length = 8 * 1024 * 1024;
+    socket
+        .write_all(format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let body = vec![b'x'; 64 * 1024];
+    for _ in 0..length / body.len() {
+        socket.write_all(&body).await.expect("the connection is not reset");
+    }
+    assert!(rest(&mut socket).await.starts_with("HTTP/1.1 405"));
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_still_accepts_and_closes_with_each_answer() {
+    let door = door(8, MINUTE).await;
+    let mut before = door.connect().await;
+    door.stop.leaving.cancel();
+    for socket in [&mut before, &mut door.connect().await] {
+        socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        // It ends, although the request did not ask for that.
+        let text = timeout(MINUTE, rest(socket)).await.expect("the connection is closed");
+        assert!(text.starts_with("HTTP/1.1 200 OK") && text.contains("connection: close"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_drain_finishes_what_runs_and_closes_what_is_idle() {
     let door = door(8, MINUTE).await;
     let mut idle = door.connect().await;
@@ -109,9 +166,12 @@ async fn a_drain_finishes_what_runs_and_closes_what_is_idle() {
     let mut busy = door.connect().await;
     busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     door.begun.notified().await;
-    door.draining.cancel();
-    rest(&mut idle).await;
-    assert!(TcpStream::connect(door.address).await.is_err(), "still accepts");
+    door.stop.draining.cancel();
+    until_refused(door.address).await;
+    // Sent before the caller could know: it is answered.
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let text = rest(&mut idle).await;
+    assert!(text.contains("HTTP/1.1 200 OK") && text.contains("connection: close"), "{text}");
     door.end.notify_one();
     let text = rest(&mut busy).await;
     assert!(text.ends_with("slow") && text.to_lowercase().contains("connection: close"), "{text}");

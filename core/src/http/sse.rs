@@ -28,6 +28,7 @@ use axum::{
     routing::get,
 };
 use std::{convert::Infallible, sync::Arc};
+use tokio::sync::oneshot;
 
 pub fn routes() -> App {
     App::new().route("/sse/notifications", get(stream))
@@ -42,9 +43,16 @@ async fn stream(State(s): State<Arc<Services>>, request: Request) -> ApiResult<R
     let resume = last.or(query.cursor);
     let (events, mut chunks) = EventStream::new();
     let transport = Transport::Stream(events);
-    let (reg, session) = introduce(&s, admitted, true);
+    let (reg, mut session) = introduce(&s, admitted, true);
     let live = Live(s.clone());
-    s.tasks.spawn(async move { run(transport, reg, session, resume, &live).await });
+    let (looking, looked) = oneshot::channel::<()>();
+    s.tasks.spawn(async move {
+        Box::pin(session.look(&live)).await;
+        drop(looking);
+        run(transport, reg, session, resume, &live).await;
+    });
+    // As for a socket: the answer comes when everything accepted from then on will be told.
+    let _ = looked.await;
     let body = futures_util::stream::poll_fn(move |cx| chunks.poll_recv(cx).map(|c| c.map(Ok::<_, Infallible>)));
     let mut response = Response::new(Body::from_stream(body));
     let headers = response.headers_mut();

@@ -27,6 +27,7 @@ use axum::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hyper::upgrade::OnUpgrade;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The subprotocol of v1.
@@ -51,7 +52,10 @@ async fn upgrade(State(s): State<Arc<Services>>, request: Request) -> Response {
             // Here, not after the upgrade: who asked first is older, and no push can fall between this and the read of
             // the feed.
             let (reg, session) = introduce(&s, admitted, false);
-            s.tasks.spawn(serve(s.clone(), on_upgrade, reg, session, resume));
+            let (looking, looked) = oneshot::channel();
+            s.tasks.spawn(serve(s.clone(), on_upgrade, looking, reg, session, resume));
+            // Whoever sees its socket open is told of everything that is accepted from then on.
+            let _ = looked.await;
             switching(&accept, named)
         }
         Err(refused) => match refused.close().filter(|_| protocol == Protocol::V1) {
@@ -74,10 +78,13 @@ fn refusal(refused: Refusal) -> Response {
 async fn serve(
     s: Arc<Services>,
     on_upgrade: OnUpgrade,
+    looking: oneshot::Sender<()>,
     reg: Registration,
-    session: Box<Session>,
+    mut session: Box<Session>,
     resume: Option<Cursor>,
 ) {
+    Box::pin(session.look(&Live(s.clone()))).await;
+    drop(looking);
     let Ok(upgraded) = on_upgrade.await else {
         // The client went away between its request and our answer.
         return reg.leave("lost");
@@ -160,14 +167,16 @@ pub fn switching(accept: &str, named: bool) -> Response {
 mod tests {
     use super::*;
 
-    fn size<T>(_: impl FnOnce(Arc<Services>, OnUpgrade, Registration, Box<Session>) -> T) -> usize {
+    fn size<T>(
+        _: impl FnOnce(Arc<Services>, OnUpgrade, oneshot::Sender<()>, Registration, Box<Session>) -> T,
+    ) -> usize {
         size_of::<T>()
     }
 
     /// Ten thousand idle sockets are ten thousand of these.
     #[test]
     fn the_task_of_a_socket_is_small() {
-        let bytes = size(|s, upgrade, reg, session| serve(s, upgrade, reg, session, None));
+        let bytes = size(|s, upgrade, looking, reg, session| serve(s, upgrade, looking, reg, session, None));
         assert!(bytes <= 1536, "{bytes} bytes");
     }
 }

@@ -1,48 +1,13 @@
-//! Two facts of the database that ingest asks so often that a second's memory must do.
+//! A fact of the database that ingest asks so often that a second's memory must do. (How much waits is the other:
+//! [`crate::queue::Depths`].)
 
 use campanile_model::{ChannelName, ports::Store};
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 const FRESH: Duration = Duration::from_secs(1);
-
-/// Unsettled deliveries, scheduled ones too.
-#[derive(Debug, Default)]
-pub struct Backlog {
-    depth: AtomicU64,
-    counted_at: Mutex<Option<Instant>>,
-}
-
-impl Backlog {
-    /// Counts again at most once a second; others meanwhile go by the last count.
-    pub async fn depth(&self, store: &dyn Store) -> u64 {
-        if self.claim_count() {
-            match store.queue_stats().await {
-                Ok(stats) => {
-                    let depth = stats.iter().map(|q| q.ready + q.scheduled + q.retrying + q.in_flight + q.held).sum();
-                    self.depth.store(depth, Ordering::Relaxed);
-                }
-                // The accept itself will say so with more right; an old count is no reason to refuse.
-                Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "The backlog was not counted"),
-            }
-        }
-        self.depth.load(Ordering::Relaxed)
-    }
-
-    fn claim_count(&self) -> bool {
-        let mut at = self.counted_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let stale = at.is_none_or(|t| t.elapsed() >= FRESH);
-        if stale {
-            *at = Some(Instant::now());
-        }
-        stale
-    }
-}
 
 /// Whether the websocket channel is paused: forgotten at once when the bus tells of a change.
 #[derive(Debug, Default)]

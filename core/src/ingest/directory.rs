@@ -1,6 +1,6 @@
 //! What ingest needs to know of the channels.
 
-use crate::channel::Registry;
+use crate::channel::{Guard, Registry};
 use campanile_model::ChannelName;
 
 /// A channel as ingest sees it.
@@ -20,13 +20,16 @@ pub trait Directory: Send + Sync {
     fn check_address(&self, channel: &ChannelName, address: &str) -> Result<(), String>;
 }
 
+fn known(guard: &Guard) -> Known {
+    Known { name: guard.name().clone(), enabled: guard.enabled(), in_app: guard.in_app() }
+}
+
 impl Directory for Registry {
     fn all(&self) -> Vec<Known> {
-        Self::all(self).map(|c| Known { name: c.name.clone(), enabled: c.enabled, in_app: c.in_app }).collect()
+        self.guards().iter().map(|guard| known(guard)).collect()
     }
     fn find(&self, name: &str) -> Option<Known> {
-        let c = self.get(&ChannelName::from(name))?;
-        Some(Known { name: c.name.clone(), enabled: c.enabled, in_app: c.in_app })
+        self.get(&ChannelName::from(name)).map(|guard| known(&guard))
     }
     fn check_address(&self, channel: &ChannelName, address: &str) -> Result<(), String> {
         self.get(channel).map_or(Ok(()), |c| c.check_address(address))

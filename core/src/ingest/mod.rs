@@ -21,8 +21,11 @@ pub use error::IngestError;
 pub use fault::{Fault, Faults, Invalid};
 pub use validate::{FIELDS, LATER_FIELDS, RECIPIENT_FIELDS, idempotency_key};
 
-use crate::{channel::Registry, config::Config, failpoint, observe::Metrics, observe::metrics as m, status::Status};
-use backlog::{Backlog, PauseCache};
+use crate::{
+    channel::Registry, config::Config, failpoint, observe::Metrics, observe::metrics as m, queue::Depths,
+    status::Status,
+};
+use backlog::PauseCache;
 use campanile_model::{
     AppId, ChannelName, Clock, Notification, NotificationId, Timestamp, UserId, UserKey,
     api::Acceptance,
@@ -39,6 +42,7 @@ use plan::Planner;
 use policy::{Policy, SendNow};
 use serde_json::Value;
 use std::{
+    borrow::Borrow,
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
@@ -61,6 +65,18 @@ pub struct Caller {
     pub request_id: String,
     pub actor: Actor,
 }
+
+/// One of several requests that need not come from the same caller.
+#[derive(Debug)]
+pub struct Incoming {
+    pub caller: Caller,
+    pub request: Value,
+    /// The caller's idempotency key, checked by [`idempotency_key`].
+    pub key: Option<String>,
+}
+
+/// Contact points of everyone that several requests name inline.
+type KnownUsers = HashMap<AppId, HashMap<UserId, Resolved>>;
 
 /// What an accepted request is answered with.
 #[derive(Debug)]
@@ -90,6 +106,7 @@ pub struct IngestParts {
     pub status: Arc<Status>,
     pub channels: Arc<Registry>,
     pub queue: Arc<dyn WorkQueue>,
+    pub depths: Arc<Depths>,
     pub bus: Arc<dyn Bus>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
@@ -98,13 +115,12 @@ pub struct IngestParts {
 pub struct Ingest {
     parts: IngestParts,
     policy: Box<dyn Policy>,
-    backlog: Backlog,
     paused: PauseCache,
 }
 
 impl Ingest {
     pub fn new(parts: IngestParts) -> Arc<Self> {
-        Arc::new(Self { parts, policy: Box::new(SendNow), backlog: Backlog::default(), paused: PauseCache::default() })
+        Arc::new(Self { parts, policy: Box::new(SendNow), paused: PauseCache::default() })
     }
 
     /// One request. `key` is the caller's idempotency key, checked by [`idempotency_key`].
@@ -124,22 +140,47 @@ impl Ingest {
         caller: &Caller,
         requests: Vec<Value>,
     ) -> Result<Vec<Result<Answer, IngestError>>, IngestError> {
-        let valid: Vec<_> = requests
-            .into_iter()
-            .map(|mut request| {
-                validate::take_key(&mut request).map_err(Refused::unnamed).and_then(|key| self.validate(request, key))
-            })
-            .collect();
-        let known = match self.resolve_batch(caller, &valid).await {
+        let checked = requests.into_iter().map(|mut request| {
+            let key = validate::take_key(&mut request).map_err(Refused::unnamed);
+            (caller, key.and_then(|key| self.validate(request, key)))
+        });
+        self.accept_checked(checked.collect()).await
+    }
+
+    /// The same for requests of several callers, each with its key beside it. They are begun in the order given.
+    pub async fn accept_each(&self, incoming: Vec<Incoming>) -> Result<Vec<Result<Answer, IngestError>>, IngestError> {
+        let checked = incoming.into_iter().map(|i| {
+            let checked = self.validate(i.request, i.key);
+            (i.caller, checked)
+        });
+        self.accept_checked(checked.collect()).await
+    }
+
+    /// Whether it makes sense to bring more: the database answers, and not too much is waiting.
+    pub async fn ready(&self) -> Result<(), IngestError> {
+        self.parts.store.ping().await?;
+        self.check_backlog().await
+    }
+
+    async fn accept_checked<C: Borrow<Caller>>(
+        &self,
+        checked: Vec<(C, Result<Request, Refused>)>,
+    ) -> Result<Vec<Result<Answer, IngestError>>, IngestError> {
+        let known = match self.resolve_all(&checked).await {
             Ok(known) => known,
             Err(e) => return self.count_refusal(Err(e)),
         };
-        let answers = stream::iter(valid).map(|request| async {
-            let result = match request {
-                Ok(request) => self.admit(caller, request, Some(&known)).await,
-                Err(refused) => self.repeated(caller, refused).await,
-            };
-            self.count_refusal(result)
+        let none = HashMap::new();
+        let answers = stream::iter(checked).map(|(caller, request)| {
+            let (known, none) = (&known, &none);
+            async move {
+                let caller = caller.borrow();
+                let result = match request {
+                    Ok(request) => self.admit(caller, request, Some(known.get(&caller.app).unwrap_or(none))).await,
+                    Err(refused) => self.repeated(caller, refused).await,
+                };
+                self.count_refusal(result)
+            }
         });
         Ok(answers.buffered(BATCH_WIDTH).collect().await)
     }
@@ -270,28 +311,34 @@ impl Ingest {
         self.parts.store.resolve(app, &users).await
     }
 
-    /// Contact points of everyone a batch names inline, read once.
-    async fn resolve_batch(
+    /// Contact points of everyone that several requests name inline, read once.
+    async fn resolve_all<C: Borrow<Caller>>(
         &self,
-        caller: &Caller,
-        requests: &[Result<Request, Refused>],
-    ) -> Result<HashMap<UserId, Resolved>, IngestError> {
+        checked: &[(C, Result<Request, Refused>)],
+    ) -> Result<KnownUsers, IngestError> {
         let inline_max = self.parts.config.ingest.inline_max;
-        let stored: Vec<_> = requests.iter().flatten().filter(|r| r.persist).collect();
+        let stored: Vec<_> = checked
+            .iter()
+            .filter_map(|(caller, request)| Some((&caller.borrow().app, request.as_ref().ok()?)))
+            .filter(|(_, request)| request.persist)
+            .collect();
         if stored.is_empty() {
             return Ok(HashMap::new());
         }
         self.check_backlog().await?;
-        let users: BTreeSet<UserId> = stored
-            .iter()
-            .filter(|r| r.recipients.len() <= inline_max)
-            .flat_map(|r| r.recipients.iter().map(|r| r.user_id.clone()))
-            .collect();
-        let users: Vec<UserId> = users.into_iter().collect();
+        let mut users: HashMap<&AppId, BTreeSet<UserId>> = HashMap::new();
+        for (app, request) in stored.into_iter().filter(|(_, r)| r.recipients.len() <= inline_max) {
+            users.entry(app).or_default().extend(request.recipients.iter().map(|r| r.user_id.clone()));
+        }
         let mut known = HashMap::with_capacity(users.len());
-        for some in users.chunks(RESOLVE_WIDTH) {
-            let resolved = self.parts.store.resolve(&caller.app, some).await?;
-            known.extend(some.iter().cloned().zip(resolved));
+        for (app, users) in users {
+            let users: Vec<UserId> = users.into_iter().collect();
+            let mut found = HashMap::with_capacity(users.len());
+            for some in users.chunks(RESOLVE_WIDTH) {
+                let resolved = self.parts.store.resolve(app, some).await?;
+                found.extend(some.iter().cloned().zip(resolved));
+            }
+            known.insert(app.clone(), found);
         }
         Ok(known)
     }
@@ -308,7 +355,7 @@ impl Ingest {
     }
 
     async fn check_backlog(&self) -> Result<(), IngestError> {
-        let depth = self.backlog.depth(self.parts.store.as_ref()).await;
+        let depth = self.parts.depths.unsettled().await;
         if depth > self.parts.config.ingest.max_backlog { Err(IngestError::Backlog) } else { Ok(()) }
     }
 
@@ -328,10 +375,10 @@ impl Ingest {
 /// Pauses of the websocket channel decide about `persist: false`.
 impl SignalSink for Ingest {
     fn signal(&self, signal: &Signal) {
-        if let Signal::ChannelChanged(channel) = signal
-            && *channel == ChannelName::websocket()
-        {
-            self.paused.forget();
+        match signal {
+            Signal::ChannelChanged(channel) if *channel == ChannelName::websocket() => self.paused.forget(),
+            Signal::Missed => self.paused.forget(),
+            _ => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use tracing_subscriber::{EnvFilter, fmt, fmt::MakeWriter, layer::SubscriberExt, 
 
 /// Once per process; the filter was checked with the configuration.
 pub fn init(config: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.level)?;
+    let filter = EnvFilter::try_new(with_quiet(&config.level))?;
     let registry = tracing_subscriber::registry().with(filter);
     match config.format {
         LogFormat::Text => {
@@ -21,6 +21,11 @@ pub fn init(config: &Log) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// lapin tells of every lost connection several times as an error; `amqp` says it once. Naming it brings its lines back.
+fn with_quiet(level: &str) -> String {
+    if level.contains("lapin") { level.to_owned() } else { format!("{level},lapin=off") }
 }
 
 /// Escapes line breaks inside an event, so that no value can write a log line of its own.

@@ -5,7 +5,10 @@ use prometheus_client::{
     metrics::{MetricType, TypedMetric, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use std::{fmt, sync::Mutex};
+use std::{
+    fmt,
+    sync::{Mutex, OnceLock},
+};
 
 macro_rules! labels {
     ($name:ident { $($field:ident),+ }) => {
@@ -25,6 +28,8 @@ labels!(ByEvent { event });
 labels!(ByState { state });
 labels!(ByQuery { query });
 labels!(ByPlugin { plugin });
+labels!(PluginOutcome { plugin, outcome });
+labels!(ByRole { role });
 labels!(PrioritySource { priority, source });
 labels!(ChannelOutcome { channel, outcome });
 labels!(ChannelReason { channel, reason });
@@ -76,18 +81,22 @@ fn buffer_bytes() -> Histogram {
     Histogram::new([0.0, 1024.0, 4096.0, 16384.0, 65536.0, 131_072.0, 262_144.0])
 }
 
+/// Families that somebody else keeps.
+type More = Box<dyn Fn() -> String + Send + Sync>;
+
 macro_rules! metrics {
     ($( $(#[doc = $help:literal])+ $field:ident: $ty:ty = $name:literal, $make:expr; )+) => {
         /// Handles for counting; cheap to use from anywhere.
         pub struct Metrics {
             registry: Mutex<Registry>,
+            more: OnceLock<More>,
             $( $(#[doc = $help])+ pub $field: $ty, )+
         }
         impl Metrics {
             pub fn new() -> Self {
                 let mut registry = Registry::default();
                 $( let $field: $ty = $make; registry.register($name, concat!($($help),+).trim().trim_end_matches('.'), $field.clone()); )+
-                let made = Self { registry: Mutex::new(registry), $($field),+ };
+                let made = Self { registry: Mutex::new(registry), more: OnceLock::new(), $($field),+ };
                 made.build_info.get_or_create(&BuildInfo::new(env!("CARGO_PKG_VERSION"), option_env!("CAMPANILE_COMMIT").unwrap_or("unknown"))).set(1);
                 made
             }
@@ -102,6 +111,8 @@ metrics! {
     accepted: Family<PrioritySource, Counter> = "campanile_notifications_accepted", Family::default();
     /// Notifications refused, by the error's code.
     rejected: Family<ByReason, Counter> = "campanile_notifications_rejected", Family::default();
+    /// Messages from the broker that were put on the poison list, by why.
+    poison: Family<ByReason, Counter> = "campanile_poison_messages", Family::default();
     /// Requests answered from an idempotency key.
     deduplicated: Family<ByReason, Counter> = "campanile_notifications_deduplicated", Family::default();
     /// Deliveries that a rule kept from being tried.
@@ -164,6 +175,12 @@ metrics! {
     breaker_state: Family<ByChannel, Gauge> = "campanile_breaker_state", Family::default();
     /// Calls into a channel's code.
     plugin_call: Histograms<ByPlugin> = "campanile_plugin_call_duration_seconds", Family::new_with_constructor(attempt_seconds);
+    /// Times an instance was started again after a crash.
+    plugin_restarts: Family<ByPlugin, Counter> = "campanile_plugin_restarts", Family::default();
+    /// Resident memory of an instance's process.
+    plugin_memory: Family<ByPlugin, Gauge> = "campanile_plugin_memory_bytes", Family::default();
+    /// Requests made for plugins, by how they ended (answered, refused, connect, timeout, too_large, invalid).
+    plugin_requests: Family<PluginOutcome, Counter> = "campanile_plugin_http_requests", Family::default();
     /// Rendering of templates.
     render_duration: Histograms<ByChannel> = "campanile_template_render_duration_seconds", Family::new_with_constructor(short_seconds);
     /// Renderings that failed.
@@ -180,6 +197,16 @@ metrics! {
     db_query: Histograms<ByQuery> = "campanile_db_query_duration_seconds", Family::new_with_constructor(short_seconds);
     /// Writes that shared a commit.
     db_commit_size: Histogram = "campanile_db_commit_writes", Histogram::new([1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0]);
+    /// 1 while the connection to RabbitMQ stands, by what it is for.
+    broker_connected: Family<ByRole, Gauge> = "campanile_broker_connected", Family::default();
+    /// From publishing work to the broker's confirms.
+    broker_confirm: Histogram = "campanile_broker_publish_confirm_seconds", attempt_seconds();
+    /// 1 while signals of other nodes arrive.
+    bus_connected: Gauge = "campanile_bus_connected", Gauge::default();
+    /// What the node bus dropped, by why (overflow, expired: signals of ours; lost: messages of others; malformed, unknown, foreign: not understood).
+    bus_dropped: Family<ByReason, Counter> = "campanile_bus_dropped", Family::default();
+    /// Looks at every connected user's feed because signals may have been lost.
+    bus_catch_ups: Counter = "campanile_bus_catch_ups", Counter::default();
     /// How late scheduled work was relayed.
     scheduler_lag: Gauge<f64, std::sync::atomic::AtomicU64> = "campanile_scheduler_lag_seconds", Gauge::default();
     /// Unclaimed due rows.
@@ -203,12 +230,23 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
+    /// Families that somebody else keeps, as OpenMetrics text without its end. Once.
+    pub fn add(&self, more: impl Fn() -> String + Send + Sync + 'static) {
+        let _ = self.more.set(Box::new(more));
+    }
+
     /// The whole page in OpenMetrics text.
     pub fn render(&self) -> String {
         let mut out = String::with_capacity(16 * 1024);
         let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Writing to a String can't fail.
         let _ = encode(&mut out, &registry);
+        if let Some(more) = self.more.get() {
+            let end = "# EOF\n";
+            out.truncate(out.strip_suffix(end).map_or(out.len(), str::len));
+            out.push_str(&more());
+            out.push_str(end);
+        }
         out
     }
 }

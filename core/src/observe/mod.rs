@@ -1,6 +1,7 @@
-//! What operators read: metrics and logs. Absent on purpose: state; nothing here decides anything.
+//! What operators read: metrics, logs and what the system says of this process. Absent on purpose: state; nothing here decides anything.
 
 pub mod log;
 pub mod metrics;
+pub mod process;
 
 pub use metrics::Metrics;

@@ -1,6 +1,7 @@
 //! How loops behave while something they need is away: growing, varied pauses, and one line of log per outage.
 
 use std::{
+    borrow::Cow,
     fmt::Display,
     time::{Duration, Instant},
 };
@@ -33,7 +34,7 @@ impl Backoff {
 /// One outage, from its first error to the first success.
 #[derive(Debug)]
 pub struct Outage {
-    what: &'static str,
+    what: Cow<'static, str>,
     since: Option<Instant>,
     backoff: Backoff,
 }
@@ -41,7 +42,12 @@ pub struct Outage {
 impl Outage {
     /// `what` completes "… does not work".
     pub fn of(what: &'static str) -> Self {
-        Self { what, since: None, backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(5)) }
+        Self::new(what, Backoff::new(Duration::from_millis(200), Duration::from_secs(5)))
+    }
+
+    /// With pauses of its own.
+    pub fn new(what: impl Into<Cow<'static, str>>, backoff: Backoff) -> Self {
+        Self { what: what.into(), since: None, backoff }
     }
 
     /// Notes an error and says how long to wait.

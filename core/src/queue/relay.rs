@@ -61,7 +61,11 @@ pub struct Relay {
 impl Relay {
     /// Runs until `stop`. `note` hears of every database error.
     pub async fn run(self, stop: CancellationToken, note: impl Fn(&StoreError) + Send + Sync) {
-        let mut round = Round { strangers: HashSet::new(), broker: Outage::of("Publishing to the work queue") };
+        let mut round = Round {
+            strangers: HashSet::new(),
+            broker: Outage::of("Publishing to the work queue"),
+            epoch: self.queue.epoch(),
+        };
         let mut outage = Outage::of("Relaying due deliveries");
         let mut last = Instant::now();
         while !stop.is_cancelled() {
@@ -87,12 +91,32 @@ impl Relay {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.bell.rung.notified() => {}
+                () = self.news(&round) => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
     }
 
+    /// Returns when the queue says something that makes another look worth while.
+    async fn news(&self, round: &Round) {
+        loop {
+            self.queue.changed().await;
+            let back = self.queue.epoch().is_some_and(|epoch| round.epoch != Some(epoch));
+            if back || self.bell.behind.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+
     async fn round(&self, round: &mut Round) -> Result<Moved, StoreError> {
+        // The queue tells of its outage itself. Rows stay as they are: moved on now, they would wait for longer after it.
+        let Some(epoch) = self.queue.epoch() else { return Ok(Moved::All) };
+        if round.epoch != Some(epoch) {
+            self.bring_again().await?;
+            round.epoch = Some(epoch);
+        }
+        // A channel can come at any time.
+        round.strangers.retain(|channel| self.channels.get(channel).is_none());
         let (skip, long) = self.left_out(&round.strangers);
         let rows = self.store.relay_due(self.batch, &skip).await?;
         let full = rows.len() >= self.batch as usize;
@@ -126,12 +150,31 @@ impl Relay {
         })
     }
 
+    /// The broker is back: what it may have lost need not wait for the relay's long steps. Channels that take no work now
+    /// are left alone: their rows become due when they do.
+    async fn bring_again(&self) -> Result<(), StoreError> {
+        for guard in self.channels.guards().into_iter().filter(|g| g.takes_work()) {
+            let mut rows = 0;
+            loop {
+                let some = self.store.relay_again(guard.name(), self.batch).await?;
+                rows += some;
+                if some < u64::from(self.batch) {
+                    break;
+                }
+            }
+            if rows > 0 {
+                tracing::info!(channel = %guard.name(), rows, "Bringing {rows} deliveries to the work queue again");
+            }
+        }
+        Ok(())
+    }
+
     /// Channels that get nothing now, and whether one of them would take work but for its long line.
     fn left_out(&self, strangers: &HashSet<ChannelName>) -> (Vec<ChannelName>, bool) {
         let mut skip: Vec<_> = strangers.iter().cloned().collect();
         let mut long = false;
         for guard in self.channels.guards() {
-            let name = &guard.handle().name;
+            let name = guard.name();
             // A depth that is not known is no reason to hold work back.
             let is_long = self.queue.depth(name).is_some_and(|depth| depth > self.prefetch);
             if is_long || !guard.takes_work() {
@@ -147,6 +190,8 @@ struct Round {
     /// Channels that rows name and this host does not have.
     strangers: HashSet<ChannelName>,
     broker: Outage,
+    /// Of the queue, when it was last seen up.
+    epoch: Option<u64>,
 }
 
 enum Moved {
@@ -172,6 +217,117 @@ fn by_channel(rows: Vec<RelayRow>) -> Vec<(ChannelName, Vec<DeliveryId>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        channel::fake::{self, Fake},
+        config,
+        store::exam::{DAY, Engine, Exam, mail},
+    };
+    use async_trait::async_trait;
+    use campanile_model::ports::Subscription;
+    use std::sync::Mutex;
+
+    /// A broker that is away or there, as told.
+    #[derive(Default)]
+    struct Broker {
+        epoch: Mutex<Option<u64>>,
+        changed: Notify,
+        took: Mutex<Vec<DeliveryId>>,
+    }
+
+    impl Broker {
+        fn set(&self, epoch: Option<u64>) {
+            *self.epoch.lock().unwrap() = epoch;
+            self.changed.notify_one();
+        }
+        fn took(&self) -> Vec<DeliveryId> {
+            std::mem::take(&mut *self.took.lock().unwrap())
+        }
+    }
+
+    #[async_trait]
+    impl WorkQueue for Broker {
+        async fn publish(&self, _: &ChannelName, ids: &[DeliveryId]) -> Result<(), QueueError> {
+            assert!(self.epoch().is_some(), "published to a broker that is away");
+            self.took.lock().unwrap().extend(ids);
+            Ok(())
+        }
+        fn depth(&self, _: &ChannelName) -> Option<u64> {
+            None
+        }
+        async fn subscribe(&self, _: &ChannelName, _: u16) -> Result<Box<dyn Subscription>, QueueError> {
+            Err(QueueError::Closed)
+        }
+        fn epoch(&self) -> Option<u64> {
+            *self.epoch.lock().unwrap()
+        }
+        async fn changed(&self) {
+            self.changed.notified().await;
+        }
+        fn health(&self) -> Result<(), QueueError> {
+            Ok(())
+        }
+    }
+
+    async fn until(what: &str, holds: impl Fn() -> bool) {
+        let watch = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), watch).await.unwrap_or_else(|_| panic!("{what}"));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn rows_rest_while_the_broker_is_away_and_come_again_when_it_is_back() {
+        let exam = Exam::on(Engine::Sqlite).await;
+        let (metrics, broker) = (Arc::new(Metrics::new()), Arc::new(Broker::default()));
+        let bell = Arc::<Bell>::default();
+        let relay = Relay {
+            store: exam.shared(),
+            queue: broker.clone(),
+            channels: fake::registry(
+                vec![fake::handle("email", Fake::new([]))],
+                &config::defaults().unwrap().retry,
+                &metrics,
+            ),
+            metrics,
+            bell: bell.clone(),
+            // Only news make it look.
+            poll: DAY,
+            batch: 2,
+            prefetch: 10,
+        };
+        let mut sent = Vec::new();
+        for user in ["ada", "bob", "cyd"] {
+            sent.push(exam.send(mail(user)).await.deliveries[0].delivery_id);
+        }
+        let stop = CancellationToken::new();
+        broker.set(Some(1));
+        let running = tokio::spawn(relay.run(stop.clone(), |e| panic!("{e}")));
+        // Twice, so that the next step would be a minute.
+        for _ in 0..2 {
+            exam.pass(Duration::from_secs(11));
+            bell.ring();
+            until("all are brought", || broker.took.lock().unwrap().len() == 3).await;
+            broker.took();
+        }
+        broker.set(None);
+        let late = exam.send(mail("dan")).await.deliveries[0].delivery_id;
+        exam.pass(Duration::from_secs(11));
+        bell.ring();
+        // A row that is found due now was not moved on for nothing.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(broker.took(), []);
+        broker.set(Some(2));
+        until("what it may have lost, and what came meanwhile", || broker.took.lock().unwrap().len() == 4).await;
+        let mut again = broker.took();
+        again.sort_unstable();
+        sent.push(late);
+        sent.sort_unstable();
+        assert_eq!(again, sent);
+        stop.cancel();
+        running.await.unwrap();
+    }
 
     #[test]
     fn groups_keep_their_order() {

@@ -1,16 +1,18 @@
 //! One attempt: render → call → judge → finish. A panic in it costs this delivery one attempt and nothing else.
 //!
-//! Owns: the record of the attempt, and the retrying of that record while the database is away. Absent on purpose: the
+//! Within one attempt a delivery falls over to the channel's next instance only where the first has certainly sent nothing;
+//! a doubtful outcome ends the attempt. A later attempt prefers another instance than the one that certainly failed.
+//! Owns: that choice, the record of the attempt, and the retrying of that record while the database is away. Absent on purpose: the
 //! claim (consumer), the arithmetic of retries (schedule), the channel's limits (guard).
 
 use super::{
     Context,
     lease::Hold,
-    outcome::{Goes, Judged},
-    schedule::Standing,
+    outcome::{self, Goes, Judged},
+    schedule::{Again, Standing},
 };
 use crate::{
-    channel::{Permit, guard::panic_text},
+    channel::{Called, Permit, Rendered, Runner, runner::panic_text},
     failpoint,
     observe::metrics as m,
     queue::backoff::Backoff,
@@ -37,6 +39,10 @@ const REFUSED_TRIES: u32 = 5;
 /// How sending ended.
 enum Ended {
     Judged(Judged),
+    /// The channel has lost its last instance.
+    Nobody,
+    /// The instance had to go before it sent anything.
+    Replaced,
     /// Not ours any more, or given back by the drain: nothing to record.
     LetGo,
     /// The drain cut the call after its point of no return.
@@ -59,7 +65,9 @@ pub async fn run(ctx: Arc<Context>, claimed: Claimed, hold: Hold, permit: Permit
 async fn one(ctx: &Context, claimed: &Claimed, hold: &Hold, mut permit: Permit) {
     let Some(turn) = ctx.turn(claimed.losses >= ALONE_FROM).await else { return };
     let (started_at, began) = (ctx.clock.now(), Instant::now());
-    let ended = AssertUnwindSafe(send(ctx, claimed, hold, &permit)).catch_unwind().await.unwrap_or_else(|panic| {
+    let mut story = Story::default();
+    let sent = AssertUnwindSafe(send(ctx, claimed, hold, &mut permit, &mut story)).catch_unwind().await;
+    let ended = sent.unwrap_or_else(|panic| {
         ctx.metrics.panics.get_or_create(&m::ByReason::new("worker")).inc();
         let said = panic_text(panic.as_ref());
         tracing::error!(panic = said, "An attempt panicked");
@@ -68,55 +76,125 @@ async fn one(ctx: &Context, claimed: &Claimed, hold: &Hold, mut permit: Permit) 
     drop(turn);
     let finish = match ended {
         Ended::LetGo => return,
-        Ended::CutInDoubt => lost(claimed, started_at, began, true),
-        Ended::TooLate => lost(claimed, started_at, began, false),
+        Ended::CutInDoubt => lost(claimed, started_at, began, &CUT),
+        Ended::TooLate => lost(claimed, started_at, began, &LATE),
+        Ended::Nobody => lost(claimed, started_at, began, &NOBODY),
+        Ended::Replaced => lost(claimed, started_at, began, &REPLACED),
         Ended::Judged(judged) => {
             tell(ctx, claimed, &judged, began, &mut permit);
-            finish(ctx, claimed, judged, started_at, began)
+            finish(ctx, claimed, story.told_in(judged), started_at, began)
         }
     };
-    record(ctx, finish).await;
+    let instance = permit.runner().map(|runner| runner.name().to_owned());
+    record(ctx, Finish { instance, ..finish }).await;
 }
 
-async fn send(ctx: &Context, claimed: &Claimed, hold: &Hold, permit: &Permit) -> Ended {
-    let handle = permit.guard().handle();
-    let info = handle.info();
+async fn send(ctx: &Context, claimed: &Claimed, hold: &Hold, permit: &mut Permit, story: &mut Story) -> Ended {
     let to = recipient(claimed);
     let rendered = match ctx.renderer.render(claimed) {
         Ok(rendered) => rendered,
         Err(e) => return Ended::Judged(Judged::unrenderable(&e.to_string(), to)),
     };
+    if claimed.attempt > 1 && permit.has_choice() {
+        prefer_another(ctx, claimed, permit).await;
+    }
     // A lone attempt may have waited long for its turn.
     if !hold.holds_at(Instant::now()) {
         tracing::warn!("Let go of a delivery whose lease had ended before its attempt began");
         return Ended::LetGo;
     }
+    loop {
+        let Some(runner) = permit.runner().cloned() else { return Ended::Nobody };
+        let called = match call(ctx, claimed, hold, &runner, &rendered).await {
+            Ok(called) => called,
+            Err(ended) => return ended,
+        };
+        if hold.refused() {
+            return Ended::TooLate;
+        }
+        let nothing_sent = outcome::certainly_not_sent(&called, runner.info(), hold.passed());
+        let judged = Judged::of(called, Some(runner.info()), hold.passed(), to);
+        if !nothing_sent || ctx.cut.is_cancelled() || !hold.holds_at(Instant::now()) {
+            return Ended::Judged(judged);
+        }
+        report(permit, &judged);
+        if !permit.move_on() {
+            return Ended::Judged(Judged { verdict: None, ..judged });
+        }
+        story.then(runner.name(), &judged);
+        let next = permit.runner().map_or("", |r| r.name());
+        tracing::info!(
+            instance = runner.name(),
+            code = judged.code,
+            next,
+            "Nothing was sent by {}; trying {next}",
+            runner.name()
+        );
+    }
+}
+
+/// One call into one instance.
+async fn call(
+    ctx: &Context,
+    claimed: &Claimed,
+    hold: &Hold,
+    runner: &Runner,
+    rendered: &Rendered,
+) -> Result<Called, Ended> {
     let id = claimed.delivery_id.to_string();
-    let delivery = Delivery {
-        delivery_id: &id,
-        attempt: claimed.attempt,
-        recipient: to,
-        subject: &rendered.subject,
-        text: &rendered.text,
-        html: &rendered.html,
-        message: &rendered.message,
-        timeout: handle.timeout,
-        native: None,
-        permission: hold,
-    };
+    let delivery = Delivery::new(&id, recipient(claimed))
+        .with_attempt(claimed.attempt)
+        .with_content(&rendered.subject, &rendered.text, &rendered.html)
+        .with_message(&rendered.message)
+        .with_timeout(runner.timeout())
+        .with_permission(hold);
     failpoint::reached("effect.before");
+    let cut = || if in_doubt(runner.info(), hold) { Ended::CutInDoubt } else { Ended::LetGo };
     let called = tokio::select! {
         biased;
-        called = permit.guard().call(delivery) => called,
-        () = ctx.cut.cancelled() => {
-            return if in_doubt(info, hold) { Ended::CutInDoubt } else { Ended::LetGo };
-        }
+        called = runner.call(delivery) => called,
+        () = ctx.cut.cancelled() => return Err(cut()),
+        // The host goes on without this instance: what was not sent is tried again by the one in its place.
+        () = runner.cut() => return Err(match cut() {
+            Ended::LetGo => Ended::Replaced,
+            ended => ended,
+        }),
     };
     failpoint::reached("effect.after");
-    if hold.refused() {
-        return Ended::TooLate;
+    Ok(called)
+}
+
+/// Another instance than the one whose attempt failed, if that is certain: after a doubtful one the same provider is the
+/// better choice, since it alone can tell a second sending from a first.
+async fn prefer_another(ctx: &Context, claimed: &Claimed, permit: &mut Permit) {
+    match ctx.store.tried_by(claimed.delivery_id).await {
+        Ok(Some((instance, false))) if permit.runner().is_some_and(|r| r.name() == instance) => {
+            permit.prefer_another();
+        }
+        Ok(_) => {}
+        Err(e) => ctx.note(&e),
     }
-    Ended::Judged(Judged::of(called, info, hold.passed(), to))
+}
+
+/// What was tried in vain before the attempt's last call.
+#[derive(Default)]
+struct Story(Vec<String>);
+
+impl Story {
+    fn then(&mut self, instance: &str, judged: &Judged) {
+        let (code, said) = (judged.code.as_deref().unwrap_or_default(), judged.message.as_deref().unwrap_or_default());
+        self.0.push(format!("{instance}: {code}: {said}"));
+    }
+
+    /// The attempt's record tells of it, success or not.
+    fn told_in(self, judged: Judged) -> Judged {
+        if self.0.is_empty() {
+            return judged;
+        }
+        let before = format!("nothing was sent by {}", self.0.join("; "));
+        let message = judged.message.map_or_else(|| before.clone(), |said| format!("{said} ({before})"));
+        Judged { message: Some(outcome::cut_message(&message)), ..judged }
+    }
 }
 
 fn recipient(claimed: &Claimed) -> &str {
@@ -124,17 +202,25 @@ fn recipient(claimed: &Claimed) -> &str {
 }
 
 /// Whether a call that was cut short may have had its effect.
-fn in_doubt(info: Option<&Info>, hold: &Hold) -> bool {
-    info.is_none_or(|i| !i.idempotent && (hold.passed() || !i.asks_permission))
+fn in_doubt(info: &Info, hold: &Hold) -> bool {
+    !info.idempotent && (hold.passed() || !info.asks_permission)
+}
+
+/// Tells the breaker of the instance.
+fn report(permit: &mut Permit, judged: &Judged) {
+    let Some(verdict) = judged.verdict else { return };
+    let error = judged.code.as_deref().zip(judged.message.as_deref()).map(|(code, said)| format!("{code}: {said}"));
+    let throttled = match &judged.goes {
+        Goes::Again { why: Again::Throttled, after } => Some(*after),
+        _ => None,
+    };
+    permit.report(verdict, throttled, error.as_deref());
 }
 
 /// Tells the breaker and the metrics.
 fn tell(ctx: &Context, claimed: &Claimed, judged: &Judged, began: Instant, permit: &mut Permit) {
     let channel = claimed.channel.as_str();
-    if let Some(verdict) = judged.verdict {
-        let error = judged.code.as_deref().zip(judged.message.as_deref()).map(|(code, said)| format!("{code}: {said}"));
-        permit.report(verdict, judged.outcome == AttemptOutcome::Throttled, error.as_deref());
-    }
+    report(permit, judged);
     ctx.metrics.attempts.get_or_create(&m::ChannelOutcome::new(channel, judged.metric_outcome())).inc();
     if let Some(reason) = judged.metric_reason() {
         ctx.metrics.failures.get_or_create(&m::ChannelReason::new(channel, reason)).inc();
@@ -162,31 +248,61 @@ fn finish(ctx: &Context, claimed: &Claimed, judged: Judged, started_at: Timestam
         message: judged.message,
         uncertain: judged.uncertain,
         provider_id: judged.provider_id,
+        instance: None,
         next,
         spend,
         address_fault: judged.address_fault,
     }
 }
 
-/// Nothing was learnt of the far side: tried again at once, nothing spent. With doubt on record when the host stopped
-/// under a call that may have had its effect.
-fn lost(claimed: &Claimed, started_at: Timestamp, began: Instant, uncertain: bool) -> Finish {
-    let (code, said) = if uncertain {
-        ("drained", "the host stopped before the far side had answered")
-    } else {
-        ("lease_lost", "the lease was over before anything was sent")
-    };
+/// An attempt that taught nothing of the far side: tried again, nothing spent.
+struct Lost {
+    code: &'static str,
+    said: &'static str,
+    /// The call may have had its effect.
+    uncertain: bool,
+    again_after: Duration,
+}
+
+const CUT: Lost = Lost {
+    code: "drained",
+    said: "the host stopped before the far side had answered",
+    uncertain: true,
+    again_after: Duration::ZERO,
+};
+const LATE: Lost = Lost {
+    code: "lease_lost",
+    said: "the lease was over before anything was sent",
+    uncertain: false,
+    again_after: Duration::ZERO,
+};
+const REPLACED: Lost = Lost {
+    code: "replaced",
+    said: "the instance was replaced before anything was sent",
+    uncertain: false,
+    again_after: Duration::ZERO,
+};
+const NOBODY: Lost = Lost {
+    code: "no_instance",
+    said: "the channel has no instance any more",
+    uncertain: false,
+    // Until somebody makes one, there is no use in haste.
+    again_after: Duration::from_secs(10),
+};
+
+fn lost(claimed: &Claimed, started_at: Timestamp, began: Instant, lost: &Lost) -> Finish {
     Finish {
         delivery_id: claimed.delivery_id,
         attempt: claimed.attempt,
         started_at,
         duration_ms: began.elapsed().as_millis() as i64,
         outcome: AttemptOutcome::Lost,
-        code: Some(code.to_owned()),
-        message: Some(said.to_owned()),
-        uncertain,
+        code: Some(lost.code.to_owned()),
+        message: Some(lost.said.to_owned()),
+        uncertain: lost.uncertain,
         provider_id: None,
-        next: NextStep::RetryIn { delay_ms: 0 },
+        instance: None,
+        next: NextStep::RetryIn { delay_ms: lost.again_after.as_millis() as i64 },
         spend: false,
         address_fault: None,
     }

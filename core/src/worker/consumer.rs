@@ -15,6 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Between two tries while the queue itself is away.
+const SHORT: Duration = Duration::from_millis(200);
+
 /// Why a subscription was given up.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
@@ -24,15 +27,33 @@ enum Trouble {
     Queue(#[from] QueueError),
 }
 
-/// Runs until the host drains. After any trouble the subscription is dropped, so that what it held goes back, and a new
-/// one is made when the pause is over.
+/// Why a subscription was let go in peace.
+enum End {
+    Drain,
+    /// The channel was paused, every breaker opened, or its rate is used up for long: what we hold is for nodes that can
+    /// send it.
+    Shut,
+}
+
+/// Runs until the host drains or the channel is no more. After any trouble, and while the channel takes no work, there is no subscription, so that
+/// what it held goes back.
 pub async fn run(ctx: Arc<Context>, guard: Arc<Guard>) {
-    let channel = guard.handle().name.clone();
+    let channel = guard.name().clone();
     let mut outage = Outage::of("Taking deliveries from the work queue");
-    while !ctx.stop.is_cancelled() {
-        let trouble = match ctx.queue.subscribe(&channel, ctx.config.worker.prefetch).await {
-            Ok(mut subscription) => match consume(&ctx, &guard, subscription.as_mut(), &mut outage).await {
-                Ok(()) => return,
+    loop {
+        tokio::select! {
+            biased;
+            () = ctx.stop.cancelled() => return,
+            () = guard.gone() => return,
+            _ = guard.room() => {}
+        }
+        // The one delivery of a half-open breaker need not keep others from nodes that can send them.
+        let on_trial = guard.is_on_trial();
+        let prefetch = if on_trial { 1 } else { ctx.config.worker.prefetch };
+        let trouble = match ctx.queue.subscribe(&channel, prefetch).await {
+            Ok(mut subscription) => match consume(&ctx, &guard, subscription.as_mut(), on_trial, &mut outage).await {
+                Ok(End::Drain) => return,
+                Ok(End::Shut) => continue,
                 Err(trouble) => trouble,
             },
             Err(e) => e.into(),
@@ -43,7 +64,11 @@ pub async fn run(ctx: Arc<Context>, guard: Arc<Guard>) {
         if ctx.stop.is_cancelled() {
             return;
         }
-        pause(&ctx, outage.failed(&trouble)).await;
+        match &trouble {
+            // It says so itself, and `subscribe` waits for it.
+            Trouble::Queue(_) if ctx.queue.epoch().is_none() => pause(&ctx, SHORT).await,
+            trouble => pause(&ctx, outage.failed(trouble)).await,
+        }
     }
 }
 
@@ -54,29 +79,30 @@ async fn pause(ctx: &Context, wait: Duration) {
     }
 }
 
-/// `Ok` when the host drains.
 async fn consume(
     ctx: &Arc<Context>,
     guard: &Arc<Guard>,
     subscription: &mut dyn Subscription,
+    on_trial: bool,
     outage: &mut Outage,
-) -> Result<(), Trouble> {
-    let in_app = guard.handle().in_app;
+) -> Result<End, Trouble> {
+    let in_app = guard.in_app();
     loop {
         let room = tokio::select! {
             biased;
-            () = ctx.stop.cancelled() => return Ok(()),
-            room = guard.room() => if in_app { ctx.config.worker.relay_batch as usize } else { room },
+            () = ctx.stop.cancelled() => return Ok(End::Drain),
+            room = guard.room_unless_shut() => room,
         };
+        let Some(room) = room.filter(|_| on_trial == guard.is_on_trial()) else { return Ok(End::Shut) };
+        let room = if in_app { ctx.config.worker.relay_batch as usize } else { room };
         let envelopes = tokio::select! {
             biased;
-            () = ctx.stop.cancelled() => return Ok(()),
-            // Paused, or the breaker opened: let go and wait for room again.
-            () = guard.shut() => continue,
+            () = ctx.stop.cancelled() => return Ok(End::Drain),
+            () = guard.shut() => return Ok(End::Shut),
             received = subscription.receive(room) => received?,
         };
         let Some(last) = envelopes.last().map(|e| e.tag) else { continue };
-        ctx.call_relay(&guard.handle().name);
+        ctx.call_relay(guard.name());
         let ids: Vec<DeliveryId> = envelopes.iter().map(|e: &Envelope| e.delivery_id).collect();
         if in_app {
             ctx.status.complete_in_app(&ids).await?;

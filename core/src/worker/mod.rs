@@ -25,15 +25,16 @@ use crate::{
 };
 use campanile_model::{
     ChannelName, Clock, NodeId,
-    ports::{Bus, Store, StoreError, WorkQueue},
+    ports::{Store, StoreError, WorkQueue},
 };
 use lease::Leases;
 use schedule::Schedule;
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch as watch_channel};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// More attempts than any host has at once; a lone one takes them all.
@@ -54,7 +55,6 @@ pub struct Context {
     metrics: Arc<Metrics>,
     store: Arc<dyn Store>,
     queue: Arc<dyn WorkQueue>,
-    bus: Arc<dyn Bus>,
     status: Arc<Status>,
     channels: Arc<Registry>,
     renderer: Arc<Renderer>,
@@ -82,7 +82,6 @@ impl Context {
             metrics: s.metrics.clone(),
             store: s.store.clone(),
             queue: s.queue.clone(),
-            bus: s.bus.clone(),
             status: s.status.clone(),
             channels: s.channels.clone(),
             renderer: s.renderer.clone(),
@@ -155,12 +154,11 @@ impl Worker {
         loops.spawn(expand::run(ctx.clone()));
         loops.spawn(lease::renew(ctx.clone(), renewal.clone()));
         loops.spawn(relay(ctx.clone()));
-        for guard in ctx.channels.guards().filter(|g| g.handle().enabled) {
-            loops.spawn(watch::health(ctx.clone(), guard.clone()));
-            if !ctx.config.worker.start_paused {
-                consumers.spawn(consumer::run(ctx.clone(), guard.clone()));
-            }
-        }
+        // Those there are have their consumers before the first delivery comes; others follow.
+        let known = ctx.channels.watch_channels();
+        let mut served = HashSet::new();
+        serve(&ctx, &mut served, &consumers, &loops);
+        loops.spawn(follow(ctx.clone(), known, served, consumers.clone(), loops.clone()));
         Self { ctx, consumers, loops, renewal }
     }
 
@@ -195,8 +193,43 @@ impl Worker {
             Ok(Err(e)) => tracing::error!(error = &e as &dyn std::error::Error, "Could not give leases back"),
             Err(_) => tracing::error!("Could not give leases back in time; they will lapse"),
         }
-        let stops = ctx.channels.guards().map(|guard| guard.stop(CHANNEL_STOP));
-        futures_util::future::join_all(stops).await;
+        let runners: Vec<_> = ctx.channels.guards().iter().flat_map(|guard| guard.runners()).collect();
+        futures_util::future::join_all(runners.iter().map(|runner| runner.stop(CHANNEL_STOP))).await;
+    }
+}
+
+/// A consumer and a look at its health for each channel that has none yet. One that is off has them, too: it may be switched
+/// on at any time, and a consumer that has nothing to take costs nothing.
+fn serve(ctx: &Arc<Context>, served: &mut HashSet<u64>, consumers: &TaskTracker, loops: &TaskTracker) {
+    let guards = ctx.channels.guards();
+    served.retain(|id| guards.iter().any(|guard| guard.id() == *id));
+    for guard in guards {
+        if !served.insert(guard.id()) {
+            continue;
+        }
+        loops.spawn(watch::health(ctx.clone(), guard.clone()));
+        if !ctx.config.worker.start_paused {
+            consumers.spawn(consumer::run(ctx.clone(), guard));
+        }
+    }
+}
+
+/// Serves channels that appear while the host runs, and lets the relay look for what waited for them.
+async fn follow(
+    ctx: Arc<Context>,
+    mut known: watch_channel::Receiver<u64>,
+    mut served: HashSet<u64>,
+    consumers: TaskTracker,
+    loops: TaskTracker,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            () = ctx.stop.cancelled() => return,
+            changed = known.changed() => if changed.is_err() { return },
+        }
+        serve(&ctx, &mut served, &consumers, &loops);
+        ctx.bell.ring();
     }
 }
 

@@ -18,6 +18,35 @@ const PROVIDER_ID_MAX: usize = 255;
 /// The kind of [`Reason::suspect`] that repeats the last delay until `max_age` instead of counting attempts.
 const MAILBOX_FULL: &str = "mailbox_full";
 
+/// Codes that channels which never ask for permission have for "we did not even reach the far side".
+const NOT_REACHED: [&str; 4] = ["connect", "connect_failed", "dns", "unavailable"];
+
+/// Whether the far side has certainly not taken the message, so that another instance may send it at once. A refusal of the
+/// message or of the address is no such case: another provider's answer would be the same.
+pub fn certainly_not_sent(called: &Called, info: &Info, asked: bool) -> bool {
+    let Called::Answered(Err(error)) = called else { return false };
+    let told = error.reason();
+    if told.uncertain {
+        return false;
+    }
+    match error {
+        DeliveryError::Misconfigured { .. } | DeliveryError::Throttled { .. } => true,
+        DeliveryError::Retry { .. } if is_full(told) => false,
+        DeliveryError::Retry { .. } => (info.asks_permission && !asked) || NOT_REACHED.contains(&told.code.as_ref()),
+        _ => false,
+    }
+}
+
+/// One person's mailbox, and no fault of the far side.
+fn is_full(told: &Reason) -> bool {
+    told.suspect.is_some_and(|(kind, ..)| kind == MAILBOX_FULL) || told.code == MAILBOX_FULL
+}
+
+/// At most what the attempts table takes.
+pub fn cut_message(text: &str) -> String {
+    cut(text, MESSAGE_MAX)
+}
+
 /// One attempt, judged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
@@ -118,7 +147,7 @@ impl Judged {
             address_fault: suspicion(told),
             ..Self::again(AttemptOutcome::Retry, "", "")
         };
-        let full = told.suspect.is_some_and(|(kind, ..)| kind == MAILBOX_FULL) || told.code == MAILBOX_FULL;
+        let full = is_full(told);
         match &error {
             DeliveryError::Throttled { after, .. } => Self {
                 outcome: AttemptOutcome::Throttled,
@@ -254,7 +283,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const INFO: Info = Info { asks_permission: true, ..Info::new("probe", "1") };
+    const INFO: Info = Info::new("probe", "1").asks_permission(true);
 
     fn failed(error: DeliveryError) -> Judged {
         Judged::of(Called::Answered(Err(error)), Some(&INFO), false, "bob@example.org")
@@ -324,12 +353,34 @@ mod tests {
         let timeout = |info: &Info, asked| Judged::of(Called::TimedOut, Some(info), asked, "").uncertain;
         assert!(timeout(&INFO, true));
         assert!(!timeout(&INFO, false));
-        let mute = Info { asks_permission: false, ..INFO };
+        let mute = INFO.asks_permission(false);
         assert!(timeout(&mute, false));
-        assert!(!timeout(&Info { idempotent: true, ..mute }, true));
+        assert!(!timeout(&mute.idempotent(true), true));
         let panicked = Judged::of(Called::Panicked("at\nx".to_owned()), Some(&INFO), true, "");
         assert_eq!((panicked.uncertain, panicked.message.as_deref()), (true, Some("at\\nx")));
         assert_eq!((panicked.metric_outcome(), panicked.metric_reason()), ("retry", Some("plugin")));
+    }
+
+    #[test]
+    fn only_what_was_certainly_not_sent_may_go_to_another_at_once() {
+        let of =
+            |error: DeliveryError, info: &Info, asked| certainly_not_sent(&Called::Answered(Err(error)), info, asked);
+        let retry = |code: &'static str| DeliveryError::retry(Reason::new(code, "x"));
+        let mute = INFO.asks_permission(false);
+        assert!(of(retry("421"), &INFO, false), "it never came to the point of no return");
+        assert!(!of(retry("451"), &INFO, true) && !of(retry("http_503"), &mute, false));
+        assert!(of(retry("connect"), &mute, false));
+        let doubtful = DeliveryError::retry(Reason::new("connect", "x").uncertain());
+        assert!(
+            !of(doubtful, &mute, false) && !of(DeliveryError::retry(Reason::new("x", "y").uncertain()), &INFO, false)
+        );
+        assert!(of(DeliveryError::misconfigured(Reason::new("http_401", "x")), &mute, false));
+        assert!(of(DeliveryError::throttled(None, Reason::new("http_429", "x")), &mute, false));
+        assert!(!of(retry(MAILBOX_FULL), &INFO, false));
+        assert!(!of(DeliveryError::permanent(Reason::new("x", "y")), &INFO, false));
+        assert!(!of(DeliveryError::recipient_gone(Reason::new("x", "y")), &INFO, false));
+        assert!(!certainly_not_sent(&Called::TimedOut, &INFO, false), "a call that did not come back is no answer");
+        assert!(!certainly_not_sent(&Called::Panicked(String::new()), &INFO, false));
     }
 
     #[test]

@@ -8,7 +8,6 @@ use crate::queue::backoff::Outage;
 use campanile_model::{
     Timestamp,
     ports::{Retention, StoreResult},
-    signal::Signal,
 };
 use chrono::{Days, NaiveTime, TimeDelta};
 use std::{
@@ -53,9 +52,8 @@ pub async fn sweep(ctx: Arc<Context>) {
 
 /// One look at everything that lapsed.
 pub(super) async fn round(ctx: &Context) -> StoreResult<()> {
-    for channel in ctx.store.end_lapsed_pauses().await? {
+    for channel in ctx.status.end_lapsed_pauses().await? {
         tracing::info!(%channel, "The pause of channel {channel} is over");
-        ctx.bus.publish(Signal::ChannelChanged(channel));
     }
     // After a freeze of this process, what still runs here is renewed before it could be taken for lost.
     if ctx.leases.overdue(Instant::now()) {

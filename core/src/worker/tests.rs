@@ -1,11 +1,12 @@
 //! The worker over the real embedded store, with a channel that does as it is told.
 
+mod instances;
 mod rig;
 
 use super::{Context, Worker};
 use crate::{
     channel::{
-        Registry, Renderer,
+        Renderer,
         fake::{self, Answer, Fake},
     },
     config::{self, Config, Dur},
@@ -285,7 +286,7 @@ async fn a_lease_lost_before_the_attempt_begins_means_no_call() {
     let now = std::time::Instant::now();
     let hold = ctx.leases.hold(&claimed, now);
     ctx.leases.renewed(&[(id, claimed.attempt)], now, &[]);
-    let guard = ctx.channels.guards().find(|g| g.handle().name.as_str() == "probe").unwrap().clone();
+    let guard = ctx.channels.get(&"probe".into()).unwrap();
     let permit = guard.take(1).pop().unwrap();
     super::attempt::run(ctx.clone(), *claimed, hold, permit).await;
     assert!(rig.fake.calls().is_empty(), "a channel that does not ask would have sent it");

@@ -33,12 +33,13 @@ pub async fn pauses(ctx: Arc<Context>) {
     }
 }
 
-/// Asks one channel how it is.
+/// Asks the instances of one channel how they are.
 pub async fn health(ctx: Arc<Context>, guard: Arc<Guard>) {
     loop {
         guard.check_health().await;
-        if ctx.stopped_within(HEALTH_EVERY).await {
-            return;
+        tokio::select! {
+            () = guard.gone() => return,
+            stopped = ctx.stopped_within(HEALTH_EVERY) => if stopped { return },
         }
     }
 }

@@ -11,11 +11,7 @@ fn renderer(dir: Option<&Path>) -> anyhow::Result<Renderer> {
     Ok(Renderer {
         templates: Templates::load(dir)?,
         transactional: HashSet::from(["receipt".to_owned()]),
-        links: UnsubscribeLinks::new(
-            &campanile_plugin::Secret::new("secret"),
-            Some("https://x.example"),
-            "127.0.0.1:1".parse()?,
-        ),
+        links: UnsubscribeLinks::new(&Secret::new("secret"), Some("https://x.example"), "127.0.0.1:1".parse()?),
         metrics: Arc::default(),
     })
 }

@@ -2,93 +2,63 @@
 
 use super::{
     super::migrate::{self, Place},
-    Finding,
+    Finding, Verdict, postgres,
 };
-use crate::config::Config;
-use campanile_model::Timestamp;
+use crate::{
+    config::Config,
+    store::sql::{audit, statement::Conn},
+};
+use campanile_model::{Timestamp, ports::ChainCheck};
 use rustix::fs::{FlockOperation, flock};
 use sqlx::Connection;
 use std::{fs::File, path::Path};
 
-const WHAT: &str = "database";
+pub const WHAT: &str = "database";
+/// Entries of the audit log that are followed at a time.
+const AUDIT_PAGE: u32 = 1_000;
 
 pub async fn check(config: &Config) -> Vec<Finding> {
     let place = Place::of(config);
     let file = match &place {
         Place::File(file) => file,
-        Place::Postgres(url) => return server(url, &place).await,
+        Place::Postgres(url) => return postgres::check(url, &place).await,
     };
     if !file.exists() {
         return vec![Finding::good(WHAT, format!("{} (made at the first start)", file.display()))];
     }
     let mut found = vec![whole(file).await, schema(&place).await];
+    if found.iter().all(|f| f.verdict == Verdict::Good)
+        && let Ok(Some(mut db)) = migrate::connect(file).await
+    {
+        found.push(audit_log(&mut Conn::Sqlite(&mut db)).await);
+        let _ = db.close().await;
+    }
     if is_held(file) {
         found.push(Finding::good("lock", "a running server holds the database"));
     }
     found
 }
 
-/// When the newest notification was accepted: no clock may say less.
-pub async fn newest(config: &Config) -> Option<Timestamp> {
-    const NEWEST: &str = "SELECT created_at FROM notifications ORDER BY id DESC LIMIT 1";
+/// What another clock says, to compare ours with.
+pub enum Witness {
+    /// When the newest notification was accepted: no clock may say less. SQLite's own clock is this machine's.
+    Newest(Timestamp),
+    /// The database server's clock, asked at this moment by ours.
+    Server { ours: Timestamp, theirs: Timestamp },
+}
+
+pub async fn witness(config: &Config) -> Option<Witness> {
+    let file = match Place::of(config) {
+        Place::Postgres(url) => return postgres::clock(&url).await,
+        Place::File(file) => file,
+    };
+    let mut db = migrate::connect(&file).await.ok()??;
+    let newest = sqlx::query_scalar("SELECT created_at FROM notifications ORDER BY id DESC LIMIT 1");
+    let newest: Option<i64> = newest.fetch_optional(&mut db).await.ok()?;
     // Only read: nothing is lost by a close that fails.
-    let newest: Option<i64> = match Place::of(config) {
-        Place::File(file) => {
-            let mut db = migrate::connect(&file).await.ok()??;
-            let newest = sqlx::query_scalar(NEWEST).fetch_optional(&mut db).await.ok()?;
-            let _ = db.close().await;
-            newest
-        }
-        Place::Postgres(url) => {
-            let mut db = migrate::connect_postgres(&url).await.ok()?;
-            let newest = sqlx::query_scalar(NEWEST).fetch_optional(&mut db).await.ok()?;
-            let _ = db.close().await;
-            newest
-        }
-    };
-    Timestamp::from_timestamp_millis(newest?)
+    let _ = db.close().await;
+    Timestamp::from_timestamp_millis(newest?).map(Witness::Newest)
 }
-
-/// Oldest PostgreSQL that the store is tried on.
-const OLDEST: i32 = 13;
-
-/// A server: does it answer, is it new enough, has it room for our connections.
-async fn server(url: &str, place: &Place) -> Vec<Finding> {
-    let shown = place.shown();
-    let asked = async {
-        let mut db = migrate::connect_postgres(url).await?;
-        let said: (i32, i64) = sqlx::query_as(
-            "SELECT current_setting('server_version_num')::int / 10000,
-                    current_setting('max_connections')::bigint - (SELECT COUNT(*) FROM pg_stat_activity)",
-        )
-        .fetch_one(&mut db)
-        .await?;
-        let _ = db.close().await;
-        Ok::<_, sqlx::Error>(said)
-    };
-    match asked.await {
-        Err(e) => vec![Finding::wrong(
-            WHAT,
-            format!("{shown} can't be used: {e}"),
-            "start PostgreSQL, create the user and the database, and check database.url",
-        )],
-        Ok((version, _)) if version < OLDEST => {
-            vec![Finding::wrong(WHAT, format!("{shown} is PostgreSQL {version}"), "use PostgreSQL 13 or newer")]
-        }
-        Ok((version, free)) => {
-            let answers = format!("{shown} answers, PostgreSQL {version}");
-            let first = if free < ROOM {
-                Finding::look(WHAT, format!("{answers}; {free} connections left"), "raise max_connections")
-            } else {
-                Finding::good(WHAT, answers)
-            };
-            vec![first, schema(place).await]
-        }
-    }
-}
-
-/// Connections of one node, with some to spare.
-const ROOM: i64 = 20;
 
 async fn whole(file: &Path) -> Finding {
     let fix = "stop the server, keep a copy of the file, and restore a backup";
@@ -105,7 +75,7 @@ async fn whole(file: &Path) -> Finding {
     }
 }
 
-async fn schema(place: &Place) -> Finding {
+pub(super) async fn schema(place: &Place) -> Finding {
     const WHAT: &str = "schema";
     let all = match migrate::status(place).await {
         Ok(all) => all,
@@ -123,6 +93,28 @@ async fn schema(place: &Place) -> Finding {
     }
 }
 
+/// Follows the whole chain of the audit log.
+pub(super) async fn audit_log(conn: &mut Conn<'_>) -> Finding {
+    const WHAT: &str = "audit log";
+    let (mut from, mut followed) = (None, 0);
+    loop {
+        match audit::check_on(conn, from.as_ref(), AUDIT_PAGE).await {
+            Err(e) => return Finding::wrong(WHAT, format!("can't be read: {e}"), "campanile migrate status"),
+            Ok(ChainCheck { broken: Some(id), .. }) => {
+                let text = format!("entry {id} was changed, or one before it was removed");
+                return Finding::wrong(WHAT, text, "compare with a backup: campanile does not change entries");
+            }
+            Ok(check) => {
+                followed += check.followed;
+                if check.done {
+                    return Finding::good(WHAT, format!("verified up to entry {}, {followed} in all", check.mark.id));
+                }
+                from = Some(check.mark);
+            }
+        }
+    }
+}
+
 /// Tries the lock that a running server holds, and lets go at once.
 fn is_held(file: &Path) -> bool {
     let mut lock = file.as_os_str().to_owned();
@@ -132,7 +124,7 @@ fn is_held(file: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Verdict, *};
+    use super::*;
 
     #[tokio::test]
     async fn a_file_that_is_no_database_is_found_out() {
@@ -143,7 +135,7 @@ mod tests {
         std::fs::write(dir.path().join("campanile.db"), "x".repeat(8192)).unwrap();
         let found = check(&config).await;
         assert!(found.iter().all(|f| f.verdict == Verdict::Wrong), "{found:?}");
-        assert_eq!(newest(&config).await, None);
+        assert!(witness(&config).await.is_none());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the machine gives: folder, clock, port, open files, disk.
 
-use super::Finding;
+use super::{Finding, database::Witness};
 use campanile_model::{Clock, Timestamp, clock::SystemClock};
 use rustix::{
     fs::{Access, access, statvfs},
@@ -45,17 +45,28 @@ pub fn data_dir(dir: &Path) -> Finding {
     Finding::good(WHAT, shown.to_string())
 }
 
-pub fn clock(newest: Option<Timestamp>) -> Finding {
+pub fn clock(witness: Option<Witness>) -> Finding {
     const WHAT: &str = "clock";
     let now = SystemClock.now();
     let fix = "set the clock, and keep it with NTP: timedatectl set-ntp true";
     if BORN.parse::<Timestamp>().is_ok_and(|born| now < born) {
         return Finding::wrong(WHAT, format!("says {}", now.format("%F %T UTC")), fix);
     }
-    match newest {
-        Some(newest) if newest > now + Duration::from_secs(5) => {
+    match witness {
+        Some(Witness::Newest(newest)) if newest > now + Duration::from_secs(5) => {
             let behind = (newest - now).num_seconds();
             Finding::wrong(WHAT, format!("is {behind} s behind the newest notification in the database"), fix)
+        }
+        Some(Witness::Server { ours, theirs }) => {
+            let off = (ours - theirs).num_milliseconds() as f64 / 1000.0;
+            let side = if off < 0.0 { "behind" } else { "ahead of" };
+            let text = format!("is {:.1} s {side} the database's", off.abs());
+            // Due times go by the database's clock; tokens, expiry at the door and logs by ours.
+            match off.abs() {
+                30.0.. => Finding::wrong(WHAT, text, format!("on both machines: {fix}")),
+                1.0.. => Finding::look(WHAT, text, format!("on both machines: {fix}")),
+                _ => Finding::good(WHAT, format!("{}, the database agrees", now.format("%F %T UTC"))),
+            }
         }
         _ => Finding::good(WHAT, now.format("%F %T UTC").to_string()),
     }
@@ -84,10 +95,13 @@ async fn healthy(listen: &str) -> bool {
 }
 
 pub fn file_limit() -> Finding {
-    const WHAT: &str = "open files";
-    let limit = getrlimit(Resource::Nofile);
     // The server raises its own limit up to the hard one when it starts.
-    match limit.maximum {
+    files(getrlimit(Resource::Nofile).maximum)
+}
+
+fn files(most: Option<u64>) -> Finding {
+    const WHAT: &str = "open files";
+    match most {
         None => Finding::good(WHAT, "unlimited"),
         Some(hard) if hard < FILES_FEW => Finding::look(
             WHAT,
@@ -105,7 +119,12 @@ pub fn disk(dir: &Path) -> Finding {
     let Ok(fs) = statvfs(existing) else {
         return Finding::look(WHAT, format!("the free space of {} can't be read", existing.display()), "df -h");
     };
-    let free = fs.f_bavail * fs.f_frsize / MIB;
+    room(fs.f_bavail * fs.f_frsize / MIB)
+}
+
+/// `free` in MiB.
+fn room(free: u64) -> Finding {
+    const WHAT: &str = "disk";
     let text = if free >= 10_240 { format!("{} GiB free", free / 1024) } else { format!("{free} MiB free") };
     match free {
         0..100 => Finding::wrong(WHAT, text, "make room: a full disk stops every accept"),
@@ -121,7 +140,32 @@ mod tests {
     #[test]
     fn a_clock_behind_the_data_is_wrong() {
         assert_eq!(clock(None).verdict, Verdict::Good);
-        assert_eq!(clock(Some(SystemClock.now() + Duration::from_hours(1))).verdict, Verdict::Wrong);
+        let ahead = SystemClock.now() + Duration::from_hours(1);
+        assert_eq!(clock(Some(Witness::Newest(ahead))).verdict, Verdict::Wrong);
+    }
+
+    #[test]
+    fn a_clock_that_differs_from_the_databases_is_told() {
+        let ours = SystemClock.now();
+        let off = |ms: i64| clock(Some(Witness::Server { ours, theirs: ours - chrono::Duration::milliseconds(ms) }));
+        assert_eq!(off(-900).verdict, Verdict::Good);
+        assert_eq!(off(2500), Finding { text: "is 2.5 s ahead of the database's".to_owned(), ..off(2500) });
+        assert_eq!((off(-2500).verdict, off(60_000).verdict), (Verdict::Look, Verdict::Wrong));
+    }
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_told_in_time() {
+        for (free, verdict) in [(50, Verdict::Wrong), (500, Verdict::Look), (20_000, Verdict::Good)] {
+            assert_eq!(room(free).verdict, verdict, "{free} MiB");
+        }
+        assert!(room(500).fix.unwrap().contains("retention"));
+    }
+
+    #[test]
+    fn few_files_are_few_connections() {
+        assert_eq!(files(None).verdict, Verdict::Good);
+        assert_eq!(files(Some(65_536)).verdict, Verdict::Good);
+        assert_eq!(files(Some(1000)).text, "at most 1000, so about 800 connections");
     }
 
     #[test]

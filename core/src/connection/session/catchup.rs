@@ -53,7 +53,7 @@ impl Session {
         } else if at.since < state.min_seq - 1 {
             Some("retention")
         } else if at.since < to {
-            match b.missed(&self.user, at.since, to).await {
+            match b.missed(&self.user, at.since, to, self.rules.resume_max + 1).await {
                 Ok(n) if n > self.rules.resume_max => Some("too_many"),
                 Ok(_) => None,
                 Err(e) => return given_up(&e),

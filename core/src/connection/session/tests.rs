@@ -228,6 +228,21 @@ async fn hello_says_where_everything_stands() {
     assert_eq!((&data["expires_in"], &data["counts"]["unread"]), (&json!(3600), &json!(2)));
 }
 
+/// The client was told that it is connected between the two.
+#[tokio::test]
+async fn what_comes_after_the_look_is_told_even_when_the_start_is_late() {
+    for protocol in [Protocol::Classic, Protocol::V1] {
+        let feed = Arc::new(Fake::with(3));
+        let mut c = Client::new(&feed, protocol, false);
+        c.session.look(feed.as_ref()).await;
+        let hint = feed.add();
+        let mut out = Outbox::default();
+        assert_eq!(c.session.open(None, feed.as_ref(), &mut out).await, Flow::Go);
+        assert_eq!(kinds(&c.hint(&hint).await), ["notification"]);
+        assert_eq!(c.session.last_seq(), 4);
+    }
+}
+
 #[tokio::test]
 async fn resume_by_address_and_by_frame_replays_all_then_says_so() {
     let feed = Arc::new(Fake::with(120));

@@ -15,6 +15,8 @@ mod summary;
 mod view;
 
 pub use problems::{Problems, ReadProblems};
+pub use summary::{Overall, overall};
+pub use view::whole_request;
 
 use crate::{
     http::{

@@ -3,7 +3,8 @@
 //! An unknown `kid` causes one fetch per 30 s at most, however many tokens carry one. No part of a token ever reaches the
 //! address. Absent on purpose: symmetric keys; a set that holds one holds it in vain.
 
-use super::{jwt::TokenError, outbound};
+use super::jwt::TokenError;
+use crate::outbound;
 use anyhow::{Context, bail};
 use jsonwebtoken::{
     Algorithm, DecodingKey,

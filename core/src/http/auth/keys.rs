@@ -154,7 +154,7 @@ impl KeyCache {
 
 impl SignalSink for KeyCache {
     fn signal(&self, signal: &Signal) {
-        if let Signal::KeysChanged(_) = signal {
+        if matches!(signal, Signal::KeysChanged(_) | Signal::Missed) {
             let mut state = self.state();
             state.changes += 1;
             state.entries.clear();
@@ -179,6 +179,7 @@ pub fn generate(app: AppId, name: String, scopes: Vec<Scope>, now: Timestamp) ->
         expires_at: None,
         revoked_at: None,
         last_used_at: None,
+        created_by: None,
     };
     (key, Secret::new(text))
 }

@@ -26,6 +26,9 @@ impl AccessStore for OneKey {
         }
         Ok(self.key.lock().unwrap().clone().filter(|k| k.id == id))
     }
+    async fn app_exists(&self, _: &AppId) -> StoreResult<bool> {
+        Ok(true)
+    }
     async fn list_keys(&self, _: &AppId) -> StoreResult<Vec<ApiKey>> {
         Ok(Vec::new())
     }

@@ -5,7 +5,6 @@ pub mod jwks;
 pub mod jwt;
 pub mod keys;
 pub mod origin;
-pub mod outbound;
 pub mod proxies;
 
 use crate::{config::Config, http::problem::ApiError, services::Services};

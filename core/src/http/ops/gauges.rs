@@ -2,14 +2,12 @@
 
 use crate::{observe::metrics as m, services::Services};
 use campanile_model::ports::QueueStats;
-use std::{collections::BTreeMap, time::Duration};
-use tokio::{sync::Mutex, time::Instant};
-
-const REFRESH: Duration = Duration::from_secs(1);
+use std::collections::BTreeMap;
+use tokio::sync::Mutex;
 
 /// Remembers every channel it has shown, so that one whose last row went reads zero and not its last value.
 #[derive(Default)]
-pub struct Gauges(Mutex<(Option<Instant>, BTreeMap<String, QueueStats>)>);
+pub struct Gauges(Mutex<BTreeMap<String, QueueStats>>);
 
 impl Gauges {
     pub async fn refresh(&self, s: &Services) {
@@ -17,13 +15,9 @@ impl Gauges {
         for (state, n) in [("in_use", facts.connections_in_use), ("idle", facts.connections_idle)] {
             s.metrics.db_pool.get_or_create(&m::ByState::new(state)).set(n.into());
         }
-        // Whoever comes meanwhile waits for this look instead of taking one of their own.
-        let mut guard = self.0.lock().await;
-        let (at, seen) = &mut *guard;
-        if at.is_some_and(|at| at.elapsed() < REFRESH) {
-            return;
-        }
-        let stats = match s.store.queue_stats().await {
+        // One look at a time, so that of two the newer one is shown.
+        let mut seen = self.0.lock().await;
+        let stats = match s.depths.now().await {
             Ok(stats) => stats,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "Can't read queue depths for the metrics");
@@ -34,15 +28,15 @@ impl Gauges {
         for (name, stats) in seen.iter_mut() {
             *stats = empty(name);
         }
-        for channel in s.channels.all() {
-            seen.entry(channel.name.to_string()).or_insert_with(|| empty(channel.name.as_str()));
+        for channel in s.channels.guards() {
+            let name = channel.name().as_str();
+            seen.entry(name.to_owned()).or_insert_with(|| empty(name));
         }
-        seen.extend(stats.into_iter().map(|stats| (stats.channel.clone(), stats)));
+        seen.extend(stats.iter().map(|stats| (stats.channel.clone(), stats.clone())));
         for stats in seen.values() {
             set(s, stats);
         }
         s.metrics.outbox_pending.set(gauge(seen.values().map(|stats| stats.ready).sum()));
-        *at = Some(Instant::now());
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the worker's tests stand on.
 
 use super::*;
+use crate::connection::NodeBus as _;
 
 /// A host without doors: store, status, queue, ingest, one external channel and the in-app one.
 pub(super) struct Rig {
@@ -22,6 +23,15 @@ impl Rig {
 
     /// With the limits of e-mail for the external channel, `probe`. Fast enough to watch: a retry schedule of 20, 40 and 60 ms.
     pub(super) async fn with(answers: impl IntoIterator<Item = Answer>, change: impl FnOnce(&mut Config)) -> Self {
+        Self::behind(Fake::new(answers), &[], change).await
+    }
+
+    /// The channel's first instance, and those that stand behind it.
+    pub(super) async fn behind(
+        fake: Arc<Fake>,
+        others: &[(&str, Arc<Fake>)],
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config::defaults().unwrap();
         config.server.data_dir = dir.path().to_owned();
@@ -36,13 +46,15 @@ impl Rig {
         let store = store::open(&shared, Arc::new(sink), metrics.clone()).await.unwrap();
         let queue: Arc<dyn WorkQueue> = LocalQueue::new(config.queue.capacity);
         let bus = LocalBus::new();
-        let status = Status::new(store.clone(), queue.clone(), bus.clone(), metrics.clone());
-        let (fake, push) = (Fake::new(answers), Fake::new([]));
+        let pulse = crate::console::Pulse::new(Arc::new(SystemClock));
+        let status = Status::new(store.clone(), queue.clone(), bus.clone(), metrics.clone(), pulse);
+        let push = Fake::new([]);
         let mut in_app = fake::handle("websocket", push.clone());
         in_app.in_app = true;
         let mut probe = fake::handle("probe", fake.clone());
         probe.timeout = *config.email.timeout;
-        let channels = Registry::new(vec![in_app, probe], &config.retry, &metrics);
+        probe.instances.extend(others.iter().map(|(name, fake)| ((*name).to_owned(), fake.clone())));
+        let channels = fake::registry(vec![in_app, probe], &config.retry, &metrics);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ingest = Ingest::new(IngestParts {
             config: shared.clone(),
@@ -50,6 +62,7 @@ impl Rig {
             status: status.clone(),
             channels: channels.clone(),
             queue: queue.clone(),
+            depths: crate::queue::Depths::new(store.clone()),
             bus: bus.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -62,10 +75,12 @@ impl Rig {
             clock,
             store: store.clone(),
             queue,
-            bus,
             status: status.clone(),
             channels,
-            renderer: Renderer::new(&config, "127.0.0.1:1".parse().unwrap(), metrics.clone()).unwrap(),
+            renderer: {
+                let (address, secret) = ("127.0.0.1:1".parse().unwrap(), campanile_plugin::Secret::new("secret"));
+                Renderer::new(&config, address, &secret, metrics.clone()).unwrap()
+            },
             ingest,
             leases: crate::worker::Leases::new(*config.worker.lease),
             schedule: crate::worker::Schedule::new(&config.retry),

@@ -154,10 +154,10 @@ impl Backend for Fake {
         }
         Ok(Replay { items, covered_to: head })
     }
-    async fn missed(&self, _: &UserKey, after: i64, up_to: i64) -> StoreResult<i64> {
+    async fn missed(&self, _: &UserKey, after: i64, up_to: i64, limit: i64) -> StoreResult<i64> {
         let i = self.inner();
         i.up()?;
-        Ok((after + 1..=up_to).filter(|seq| !i.items[*seq as usize - 1].archived).count() as i64)
+        Ok((after + 1..=up_to).filter(|seq| !i.items[*seq as usize - 1].archived).count().min(limit as usize) as i64)
     }
     async fn mark(&self, _: &UserKey, what: MarkSelection, mark: MarkAs) -> StoreResult<MarkOutcome> {
         let mut i = self.inner();

@@ -87,6 +87,7 @@ fn filter(app: AppId, query: Option<&str>, channels: &dyn Directory) -> ApiResul
         idempotency_key: q.text("idempotency_key"),
         before: q.cursor(NotificationId),
         limit: q.limit(LIMIT_MAX),
+        ..NotificationFilter::default()
     };
     q.done()?;
     Ok(filter)

@@ -123,6 +123,8 @@ pub struct AttemptView {
     pub message: Option<String>,
     /// The effect may have happened although we can't know.
     pub uncertain: bool,
+    /// Of the channel's instances, the one that made it.
+    pub instance: Option<String>,
 }
 
 /// One thing that happened, to the notification or to one delivery of it.
@@ -187,7 +189,7 @@ impl NotificationView {
             head,
             message: content.message.clone(),
             data: content.data.clone(),
-            request: request(&detail.row),
+            request: whole_request(&detail.row),
             deliveries: detail.deliveries.into_iter().map(DeliveryView::from).collect(),
             next_cursor: detail.next.map(|id| super::input::cursor(id.0)),
             events,
@@ -196,7 +198,7 @@ impl NotificationView {
 }
 
 /// The stored request has its content in columns of their own; here it is whole again.
-fn request(row: &NotificationRow) -> Value {
+pub fn whole_request(row: &NotificationRow) -> Value {
     let content = &row.notification.content;
     let mut request = row.request.clone();
     if let Value::Object(fields) = &mut request {
@@ -244,6 +246,7 @@ impl From<AttemptRow> for AttemptView {
             code: a.code,
             message: a.message,
             uncertain: a.uncertain,
+            instance: a.instance,
         }
     }
 }
@@ -338,6 +341,9 @@ mod tests {
             read_at: None,
             archived_at: None,
             provider_id: None,
+            error: String::new(),
+            destination: String::new(),
+            dismissed_at: None,
             attempts: [(1, 2_000), (2, 3_000)]
                 .map(|(attempt, ms)| AttemptRow {
                     attempt,
@@ -347,6 +353,8 @@ mod tests {
                     code: None,
                     message: None,
                     uncertain: false,
+                    instance: None,
+                    node: None,
                 })
                 .into(),
         }

@@ -17,6 +17,7 @@ use axum::{
 use campanile_model::{
     ChannelName, Timestamp,
     ports::{Pause, Scope},
+    signal::Signal,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -130,7 +131,7 @@ struct BreakerReset {
     breaker: &'static str,
 }
 
-/// Lets a channel whose breaker is open on this node try one delivery at once; its success closes the breaker.
+/// Lets a channel whose breaker is open try one delivery at once, on every node; its success closes the breaker there.
 #[utoipa::path(post, path = "/channels/{name}/reset", tag = "operate", params(("name" = String, Path)),
     responses((status = 200, body = BreakerReset), (status = 404, description = "No such channel.")))]
 async fn reset_channel(
@@ -141,7 +142,7 @@ async fn reset_channel(
     caller.require(Scope::Manage)?;
     let channel = known(&s, &name)?;
     s.store.note(&caller.actor, "channel.reset", channel.as_str(), None).await?;
-    s.channels.reset_breaker(&channel);
+    s.bus.publish(Signal::BreakerReset(channel.clone()));
     tracing::info!(channel = %channel, actor = caller.actor.who, "Reset the breaker of {channel} on request");
     Ok(Json(BreakerReset { channel, breaker: "trying" }))
 }

@@ -1,7 +1,9 @@
-//! Open sockets and streams of this node, and closing them.
+//! Open sockets and streams of all nodes, and closing them.
 
+use super::super::{page_size, parsed};
 use crate::{
-    connection::ConnectionInfo,
+    connection::{ConnectionInfo, TransportKind},
+    console::connections,
     http::{
         ApiRoutes,
         auth::Application,
@@ -14,7 +16,11 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use campanile_model::{ConnId, UserId, UserKey, ports::Scope, signal::Disconnect};
+use campanile_model::{
+    ConnId, UserId, UserKey,
+    ports::{ConnectionFilter, Scope},
+    signal::Disconnect,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
@@ -22,7 +28,7 @@ use utoipa_axum::routes;
 
 pub fn routes() -> ApiRoutes {
     ApiRoutes::new()
-        .routes(routes!(list_connections))
+        .routes(routes!(list_connections, close_connections_of))
         .routes(routes!(close_connection))
         .routes(routes!(disconnect_user))
 }
@@ -33,6 +39,10 @@ pub fn routes() -> ApiRoutes {
 struct ConnectionsQuery {
     /// Only this user's.
     user_id: Option<String>,
+    /// Only those that this node holds.
+    node_id: Option<String>,
+    /// `websocket` or `sse`.
+    transport: Option<String>,
     /// Connections after this id: the `next_after` of the page before.
     after: Option<String>,
     /// 1 to 1,000; 100 when not given.
@@ -44,11 +54,13 @@ struct ConnectionsBody {
     /// Oldest first.
     items: Vec<ConnectionInfo>,
     next_after: Option<ConnId>,
-    /// All open connections of this node.
-    total: usize,
+    /// All open connections of all nodes.
+    total: u64,
+    /// The database did not answer: other nodes' connections are left out.
+    partial: bool,
 }
 
-/// Open connections of this node, oldest first; addresses without their last part.
+/// Open connections of all nodes, oldest first; addresses without their last part. Another node's show within seconds.
 #[utoipa::path(get, path = "/connections", tag = "operate", params(ConnectionsQuery),
     responses((status = 200, body = ConnectionsBody)))]
 async fn list_connections(
@@ -57,21 +69,24 @@ async fn list_connections(
     Params(q): Params<ConnectionsQuery>,
 ) -> ApiResult<Json<ConnectionsBody>> {
     caller.require(Scope::Read)?;
-    let limit = crate::http::api::page_size(q.limit, 100, 1000)? as usize;
-    let after: Option<ConnId> = crate::http::api::parsed(q.after.as_deref(), "after", "must be an id of this list")?;
-    let user = q.user_id.as_deref().filter(|u| !u.is_empty());
-    let mut items: Vec<_> = s
-        .hub
-        .connections()
-        .into_iter()
-        .filter(|c| c.app == caller.app && user.is_none_or(|u| c.user_id.as_str() == u))
-        .filter(|c| after.is_none_or(|after| c.conn_id > after))
-        .take(limit + 1)
-        .collect();
-    let more = items.len() > limit;
-    items.truncate(limit);
+    let limit = page_size(q.limit, 100, 1000)?;
+    let transport = match q.transport.as_deref() {
+        None | Some("") => None,
+        Some(name) if TransportKind::ALL.iter().any(|kind| kind.as_str() == name) => Some(name.to_owned()),
+        Some(_) => return Err(ApiError::invalid(vec![FieldError::new("transport", "must be websocket or sse")])),
+    };
+    let filter = ConnectionFilter {
+        app: caller.app,
+        user: q.user_id.as_deref().filter(|u| !u.is_empty()).map(UserId::from),
+        transport,
+        node: parsed(q.node_id.as_deref(), "node_id", "must be a node's id")?,
+        except: None,
+        after: parsed(q.after.as_deref(), "after", "must be an id of this list")?,
+        limit,
+    };
+    let connections::Listed { items, more, total, partial } = connections::list(&s, filter).await;
     let next_after = more.then(|| items.last().map(|c| c.conn_id)).flatten();
-    Ok(Json(ConnectionsBody { items, next_after, total: s.hub.connection_count() }))
+    Ok(Json(ConnectionsBody { items, next_after, total, partial }))
 }
 
 /// How a client should take its end.
@@ -111,9 +126,9 @@ struct Closed {
     status: &'static str,
 }
 
-/// Closes one connection of this node.
+/// Closes one connection, on whatever node it is. Another node's is found once it is in the list.
 #[utoipa::path(delete, path = "/connections/{conn_id}", tag = "operate", params(("conn_id" = ConnId, Path), CloseQuery),
-    responses((status = 200, body = Closed), (status = 404, description = "Not open on this node.")))]
+    responses((status = 200, body = Closed), (status = 404, description = "Not open on any node.")))]
 async fn close_connection(
     State(s): State<Arc<Services>>,
     caller: Application,
@@ -121,17 +136,39 @@ async fn close_connection(
     Params(q): Params<CloseQuery>,
 ) -> ApiResult<Json<Closed>> {
     caller.require(Scope::Manage)?;
-    let unknown = || ApiError::not_found("connection on this node");
-    let theirs =
-        s.hub.connections().into_iter().find(|c| c.conn_id == id && c.app == caller.app).ok_or_else(unknown)?;
+    let found = connections::find(&s, &caller.app, id).await?;
+    let Some(ConnectionInfo { user_id: user, .. }) = found else {
+        return Err(ApiError::not_found("open connection"));
+    };
     // Written down first: nothing is closed that the log does not tell of.
-    let detail = json!({"user_id": theirs.user_id, "why": q.why});
+    let detail = json!({"user_id": user, "why": q.why});
     s.store.note(&caller.actor, "connection.close", &id.to_string(), Some(detail)).await?;
-    if !s.hub.disconnect(id, q.why.into()) {
-        return Err(unknown());
-    }
+    s.hub.disconnect_anywhere(caller.app, id, q.why.into());
     tracing::info!(conn.id = %id, actor = caller.actor.who, "Closed a connection on request");
     Ok(Json(Closed { status: "closed" }))
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct CloseUserQuery {
+    /// Whose connections.
+    user_id: String,
+    /// `reconnect` (they come back) or `revoked` (they need a new token).
+    #[serde(default)]
+    #[param(inline)]
+    why: Why,
+}
+
+/// Closes all connections of a user, on all nodes.
+#[utoipa::path(delete, path = "/connections", tag = "operate", params(CloseUserQuery),
+    responses((status = 200, body = Closed)))]
+async fn close_connections_of(
+    State(s): State<Arc<Services>>,
+    caller: Application,
+    Params(q): Params<CloseUserQuery>,
+) -> ApiResult<Json<Closed>> {
+    end_user(&s, caller, &q.user_id, q.why).await
 }
 
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -150,10 +187,14 @@ async fn disconnect_user(
     Path(user_id): Path<String>,
     JsonBody(body): JsonBody<DisconnectUser>,
 ) -> ApiResult<Json<Closed>> {
+    end_user(&s, caller, &user_id, body.why).await
+}
+
+async fn end_user(s: &Services, caller: Application, user_id: &str, why: Why) -> ApiResult<Json<Closed>> {
     caller.require(Scope::Manage)?;
-    let user = UserId::parse(&user_id).map_err(|wrong| ApiError::invalid(vec![FieldError::new("user_id", wrong)]))?;
-    s.store.note(&caller.actor, "user.disconnect", user.as_str(), Some(json!({"why": body.why}))).await?;
-    s.hub.disconnect_user(&UserKey { app: caller.app, user }, body.why.into());
+    let user = UserId::parse(user_id).map_err(|wrong| ApiError::invalid(vec![FieldError::new("user_id", wrong)]))?;
+    s.store.note(&caller.actor, "user.disconnect", user.as_str(), Some(json!({"why": why}))).await?;
+    s.hub.disconnect_user(&UserKey { app: caller.app, user }, why.into());
     tracing::info!(actor = caller.actor.who, "Closed a user's connections on request");
     Ok(Json(Closed { status: "closed" }))
 }

@@ -39,10 +39,11 @@ async fn list_queues(State(s): State<Arc<Services>>, caller: Application) -> Api
     // Channels with nothing waiting are shown too, with zeros.
     let mut by_name: BTreeMap<String, QueueStats> = s
         .channels
-        .all()
-        .map(|c| (c.name.to_string(), QueueStats { channel: c.name.to_string(), ..QueueStats::default() }))
+        .guards()
+        .iter()
+        .map(|c| (c.name().to_string(), QueueStats { channel: c.name().to_string(), ..QueueStats::default() }))
         .collect();
-    by_name.extend(s.store.queue_stats().await?.into_iter().map(|stats| (stats.channel.clone(), stats)));
+    by_name.extend(s.depths.now().await?.iter().map(|stats| (stats.channel.clone(), stats.clone())));
     let items = by_name
         .into_values()
         .map(|stats| Queue {

@@ -90,10 +90,10 @@ async fn add_suppression(
     let mut errors = Vec::new();
     match s.channels.get(&new.channel) {
         None => {
-            let known: Vec<_> = s.channels.all().map(|c| c.name.to_string()).collect();
+            let known: Vec<_> = s.channels.guards().iter().map(|c| c.name().to_string()).collect();
             errors.push(FieldError::new("channel", format!("unknown; the channels are {}", known.join(", "))));
         }
-        Some(channel) if channel.in_app => errors.push(FieldError::new("channel", "has no addresses")),
+        Some(channel) if channel.in_app() => errors.push(FieldError::new("channel", "has no addresses")),
         Some(channel) => {
             errors.extend(channel.check_address(&new.address).err().map(|e| FieldError::new("address", e)));
         }

@@ -22,9 +22,11 @@ pub fn append(page: &mut String, started_at: Timestamp) {
     add("process_cpu_seconds", "counter", "User and system CPU time", "process_cpu_seconds_total", cpu_seconds());
     let (resident, files, limit, start) =
         ("process_resident_memory_bytes", "process_open_fds", "process_max_fds", "process_start_time_seconds");
-    add(resident, "gauge", "Resident memory", resident, resident_bytes());
+    add(resident, "gauge", "Resident memory", resident, resident_bytes().map(|n| n as f64));
     add(files, "gauge", "Open file descriptors", files, open_files());
     add(limit, "gauge", "Most file descriptors", limit, max_files());
+    let tasks = tokio::runtime::Handle::try_current().ok().map(|runtime| runtime.metrics().num_alive_tasks() as f64);
+    add("campanile_tasks", "gauge", "Tasks that live in this process", "campanile_tasks", tasks);
     let started = started_at.timestamp_millis() as f64 / 1000.0;
     add(start, "gauge", "Start of the process since the epoch", start, Some(started));
     if end {
@@ -40,11 +42,11 @@ fn cpu_seconds() -> Option<f64> {
     Some((user + system) / TICKS)
 }
 
-fn resident_bytes() -> Option<f64> {
+pub fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
-    let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib * 1024.0)
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 fn open_files() -> Option<f64> {

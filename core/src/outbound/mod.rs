@@ -3,6 +3,10 @@
 //! The resolver filters and the connector uses just what it returned, so a name can't answer publicly when checked and
 //! privately when dialled.
 
+mod channels;
+
+pub use channels::{Allowed, Outbound};
+
 use anyhow::{Context, ensure};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::{
@@ -55,13 +59,18 @@ pub fn check_url(text: &str, private: bool) -> anyhow::Result<Url> {
 
 struct PublicOnly;
 
+/// Why a name is not dialled.
+#[derive(Debug, thiserror::Error)]
+#[error("the name has no public address")]
+struct NotPublic;
+
 impl Resolve for PublicOnly {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let public: Vec<SocketAddr> = found.filter(|a| is_public(a.ip())).collect();
             if public.is_empty() {
-                return Err("the name has no public address".into());
+                return Err(NotPublic.into());
             }
             Ok(Box::new(public.into_iter()) as Addrs)
         })

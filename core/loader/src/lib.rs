@@ -1,0 +1,57 @@
+//! Channel plugins from files: which may load, how they are kept apart, and the host's side of the C interface.
+//!
+//! A package of its own because it is the only place of the host with `unsafe`, because its tests need no host, and because
+//! the child process that a plugin runs in is this crate too.
+//!
+//! Owns: `plugins.lock` ([`lock`]), the way of a file from bytes to code (`admit` → `cache` → `probe`), both isolation levels
+//! (`native` in this process, `process` in a child), tokens, time limits and their ends (`desk`), limits on logs and
+//! metrics. Absent on purpose: which instances exist, retries, breakers, configuration's schema (the host's registry), HTTP
+//! (the host's, through [`Host`]).
+//!
+//! ```text
+//! Loader::load ──► admit (bytes, no code) ──► probe (a child) ──► Plugin ──start──► Running: DynChannel
+//!                                                                      │ Desk: tokens, permits, limits, logs
+//!                                                                      └ Engine: Native (threads) | Remote (child: runner + Native)
+//! ```
+
+mod admit;
+mod cache;
+mod child;
+mod clamp;
+mod desk;
+mod elf;
+mod frame;
+mod host;
+mod life;
+pub mod lock;
+mod logs;
+mod metrics;
+mod native;
+mod plugin;
+mod probe;
+mod process;
+mod refusal;
+pub mod runner;
+mod running;
+mod table;
+mod upcalls;
+
+pub use admit::{Admitted, check_entry, check_file, check_folder};
+pub use child::Runner;
+pub use desk::Counts;
+pub use host::{Event, Host, Line, Who};
+pub use life::{Life, State};
+pub use lock::{Entry, Isolation, Limits, Lock};
+pub use metrics::{Family, Histogram, Value};
+pub use plugin::{Loader, Plugin, Settings, probe_file};
+pub use refusal::{Refusal, Step};
+pub use running::Running;
+
+/// Why this build can't load plugins, if it can't.
+pub const UNSUPPORTED: Option<&str> = if cfg!(not(target_os = "linux")) {
+    Some("this host is built without plugin loading: it is for Linux alone so far")
+} else if cfg!(target_feature = "crt-static") {
+    Some("this host is built without plugin loading: a static binary can't load libraries; use the glibc build")
+} else {
+    None
+};

@@ -1,0 +1,126 @@
+//! Bulk acts in the background: a batch, a sign of life, a rest, until nothing matches or somebody stops it.
+//!
+//! Written down in the database, so that every node shows them; the node that began one works on it, and when that node
+//! goes, what it has not done is still dead and can be begun again. Absent on purpose: a queue of its own.
+
+use super::Signed;
+use crate::{http::problem::ApiResult, services::Services};
+use campanile_model::{
+    DeliveryId,
+    ports::{DeadWhich, ReplayOutcome, StoreResult, TaskRow},
+};
+use std::{sync::Arc, time::Duration};
+use uuid::Uuid;
+
+/// Deliveries of one transaction.
+const BATCH: u32 = 100;
+/// One look while nothing is asked about speed, so that others get their turn at the writer.
+const BREATH: Duration = Duration::from_millis(20);
+
+pub struct Job {
+    pub which: DeadWhich,
+    what: &'static str,
+    /// A second; `None`: as fast as the store takes them.
+    rate: Option<u32>,
+}
+
+impl Job {
+    pub fn replay(which: DeadWhich, rate: Option<u32>) -> Self {
+        Self { which, what: "replay", rate }
+    }
+    pub fn dismiss(which: DeadWhich) -> Self {
+        Self { which, what: "dismiss", rate: None }
+    }
+    /// How many at once, and how long to rest after them.
+    fn pace(&self) -> (u32, Duration) {
+        match self.rate {
+            None => (BATCH, BREATH),
+            Some(rate) => {
+                let batch = rate.clamp(1, BATCH);
+                (batch, Duration::from_secs_f64(f64::from(batch) / f64::from(rate.max(1))))
+            }
+        }
+    }
+}
+
+/// Those of a cause, newest first.
+pub async fn ids(
+    s: &Services,
+    which: &DeadWhich,
+    before: Option<DeliveryId>,
+    limit: u32,
+) -> ApiResult<Vec<DeliveryId>> {
+    Ok(s.store.dead_items(which, before, limit).await?.into_iter().map(|d| d.id).collect())
+}
+
+/// Writes the act down, once, and works on it beside the request.
+pub async fn begin(s: &Arc<Services>, signed: &Signed, job: Job, subject: &str, count: u64) -> ApiResult<()> {
+    let now = s.clock.now();
+    let task = TaskRow {
+        id: Uuid::now_v7(),
+        node: s.node,
+        what: job.what.to_owned(),
+        subject: subject.to_owned(),
+        actor: signed.actor.who.clone(),
+        total: count,
+        done: 0,
+        skipped: 0,
+        started_at: now,
+        beat_at: now,
+        ended_at: None,
+        stopped_by: None,
+    };
+    let detail = serde_json::json!({"matching": count, "rate": job.rate, "task": task.id});
+    s.store.begin_task(&task, &signed.actor, detail).await?;
+    let services = s.clone();
+    s.tasks.spawn(async move {
+        tokio::select! {
+            () = services.draining.cancelled() => {}
+            ended = run(&services, &job, task.id) => {
+                if let Err(e) = ended {
+                    tracing::warn!(error = &e as &dyn std::error::Error, "A bulk act ended early");
+                }
+            }
+        }
+        let _ = services.store.end_task(task.id).await;
+        services.console.facts.forget().await;
+        services.console.acted.notify_waiters();
+    });
+    Ok(())
+}
+
+async fn run(s: &Services, job: &Job, id: Uuid) -> StoreResult<()> {
+    let (batch, rest) = job.pace();
+    let mut before = None;
+    loop {
+        let found = s.store.dead_items(&job.which, before, batch).await?;
+        let Some(last) = found.last().map(|d| d.id) else { return Ok(()) };
+        // Downwards past what could not be done, so that it is tried once and the end is reached.
+        before = Some(last);
+        let ids: Vec<DeliveryId> = found.into_iter().map(|d| d.id).collect();
+        let done = match job.what {
+            "replay" => {
+                let outcomes = s.status.replay_many(&job.which.app, &ids, "", None).await?;
+                outcomes.iter().filter(|o| matches!(o, ReplayOutcome::Replayed)).count() as u64
+            }
+            _ => s.store.dismiss(&job.which.app, &ids, "", None).await?,
+        };
+        if !s.store.beat_task(id, done, ids.len() as u64 - done).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(rest).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_kept_by_resting() {
+        for (rate, batch, ms) in [(1, 1, 1_000), (10, 10, 1_000), (50, 50, 1_000), (1_000, 100, 100)] {
+            assert_eq!(Job::replay(DeadWhich::default(), Some(rate)).pace(), (batch, Duration::from_millis(ms)));
+        }
+        assert_eq!(Job::dismiss(DeadWhich::default()).pace(), (BATCH, BREATH));
+    }
+}
