@@ -191,7 +191,7 @@ class Pane {
     } else {
       const mark = element("button", "btn mark", "Mark read");
       mark.type = "button";
-      mark.setAttribute("aria-label", `Mark “${item.title}” read`);
+      mark.setAttribute("aria-label", `Mark read: ${item.title}`);
       mark.addEventListener("click", () => this.send({ type: "mark", ids: [item.notification_id], as: "read" }));
       row.append(mark);
     }

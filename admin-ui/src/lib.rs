@@ -4,7 +4,12 @@
 //! what a page shows arrives as its fields.
 
 pub mod assets;
+pub mod chart;
+pub mod form;
+pub mod format;
 pub mod pages;
+pub mod pieces;
+pub mod sentence;
 
 /// For every page: nothing inline, nothing from elsewhere. `frame-src` is for the caught mail's own sandboxed frame.
 pub const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; \

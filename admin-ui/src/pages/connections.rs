@@ -1,0 +1,262 @@
+//! `/admin/connections`: who is connected, through what, to which node; and one connection.
+
+use super::{
+    Frame,
+    overview::{DepthPlot, Series, Tiles, TimeAxis},
+    range::Range,
+};
+use crate::{
+    chart::{self, Scale},
+    pieces::{Empty, Footer, Here, Pager, Part},
+};
+use askama::Template;
+use campanile_model::Timestamp;
+
+#[derive(Template, Debug)]
+#[template(path = "pages/connections.html")]
+pub struct Connections {
+    pub frame: Frame,
+    pub here: Here,
+    pub range: Range,
+    pub filter: Filter,
+    pub tiles: Tiles,
+    pub open: OpenPlot,
+    pub flow: FlowPlot,
+    pub list: Part<List>,
+    pub foot: Footer,
+}
+
+/// What the list is narrowed to.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub user: String,
+    pub transport: String,
+    pub node: String,
+    /// Id and name of each node that lives.
+    pub nodes: Vec<(String, String)>,
+}
+
+impl Filter {
+    pub fn is_set(&self) -> bool {
+        !(self.user.is_empty() && self.transport.is_empty() && self.node.is_empty())
+    }
+}
+
+/// Open connections over time, stacked by node.
+#[derive(Template, Debug, Clone)]
+#[template(path = "parts/conn_open.html")]
+pub struct OpenPlot {
+    pub plot: DepthPlot,
+}
+
+/// Opened and closed over time, and why they closed.
+#[derive(Template, Debug, Clone)]
+#[template(path = "parts/conn_flow.html")]
+pub struct FlowPlot {
+    pub range: Range,
+    pub axis: TimeAxis,
+    pub scale: Scale,
+    pub opened: Vec<f64>,
+    pub closed: Vec<f64>,
+    /// Reasons in words, most first, with how many.
+    pub reasons: Vec<(String, u64)>,
+}
+
+const BARS: usize = 60;
+
+impl FlowPlot {
+    /// `series.accepted` is what opened, `series.delivered` what closed, per second.
+    pub fn new(series: &Series, range: Range, reasons: Vec<(String, u64)>) -> Self {
+        let bars = |points: &[Option<f64>]| -> Vec<f64> {
+            chart::thin(points, BARS).iter().map(|p| p.unwrap_or(0.0)).collect()
+        };
+        let (opened, closed) = (bars(&series.accepted), bars(&series.delivered));
+        let most = opened.iter().chain(&closed).copied().fold(0.0, f64::max);
+        Self { axis: TimeAxis::of(series, range, 3), scale: Scale::halves(most), opened, closed, reasons, range }
+    }
+    fn width(&self) -> usize {
+        self.opened.len().max(1)
+    }
+    fn opened_bars(&self) -> String {
+        chart::bars(&[], &self.opened, &self.scale)
+    }
+    fn closed_bars(&self) -> String {
+        chart::bars(&[], &self.closed, &self.scale)
+    }
+    fn total(&self) -> u64 {
+        self.reasons.iter().map(|(_, n)| n).sum()
+    }
+}
+
+#[derive(Template, Debug, Clone, Default)]
+#[template(path = "parts/conn_list.html")]
+pub struct List {
+    pub rows: Vec<Row>,
+    /// Goes with each form; empty for those who may only look.
+    pub csrf: String,
+    /// This very page.
+    pub back: String,
+    pub pager: Pager,
+    pub empty: Option<Empty>,
+    /// A page that opens a connection, for a server that never had one.
+    pub snippet: Option<String>,
+    pub demo: bool,
+    pub partial: bool,
+}
+
+/// One open connection. What only its own node knows is a dash when another one holds it.
+#[derive(Debug, Clone, Default)]
+pub struct Row {
+    pub id: String,
+    pub user: String,
+    pub client: String,
+    pub protocol: String,
+    pub address: String,
+    pub transport: String,
+    pub since: Timestamp,
+    pub idle: String,
+    pub sent: String,
+    pub cursor: String,
+    /// Items of the feed that it has not got yet.
+    pub lag: u64,
+    pub buffer: String,
+    pub node: String,
+    /// The node has not been heard of for a while.
+    pub silent: bool,
+}
+
+#[derive(Template, Debug)]
+#[template(path = "pages/connection.html")]
+pub struct Connection {
+    pub frame: Frame,
+    pub facts: Part<Facts>,
+    pub id: String,
+    pub user: String,
+    pub foot: Footer,
+}
+
+#[derive(Template, Debug, Clone)]
+#[template(path = "parts/conn_facts.html")]
+pub struct Facts {
+    /// `None`: it is gone.
+    pub row: Option<Row>,
+    pub agent: String,
+    pub csrf: String,
+    pub id: String,
+    pub user: String,
+}
+
+/// The words for a close code's reason.
+pub fn reason_words(reason: &str) -> &str {
+    match reason {
+        "normal" => "client said goodbye",
+        "lost" => "connection lost",
+        "restart" => "asked to come back",
+        "pong" => "no answer to a ping",
+        "slow" => "read too slowly",
+        "replaced" => "too many of one user",
+        "token_expired" => "token ended",
+        "revoked" => "session ended",
+        "not_allowed" => "user disabled",
+        "rate_limited" => "sent too much",
+        "unavailable" => "database away",
+        "fault" => "fault on our side",
+        other => other,
+    }
+}
+
+/// `Firefox 131`, `Chrome 141`, `python-websockets/13.1`: what a user agent comes to.
+pub fn client_words(agent: Option<&str>) -> String {
+    let Some(agent) = agent.filter(|a| !a.is_empty()) else { return "–".to_owned() };
+    let version = |name: &str| {
+        let rest = agent.split(name).nth(1)?;
+        let major: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        (!major.is_empty()).then_some(major)
+    };
+    // In this order: each of them also names those after it.
+    for (token, name) in
+        [("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Version/", "Safari")]
+    {
+        if let Some(major) = version(token) {
+            return format!("{name} {major}");
+        }
+    }
+    agent.chars().take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pages::{
+        check,
+        overview::{Shown, sample},
+        sample_frame,
+    };
+
+    const EVIL: &str = "\"><img src=x onerror=alert(1)>";
+
+    fn row() -> Row {
+        Row {
+            id: EVIL.into(),
+            user: EVIL.into(),
+            client: EVIL.into(),
+            protocol: "v1".into(),
+            address: EVIL.into(),
+            transport: "websocket".into(),
+            node: EVIL.into(),
+            lag: 3,
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn the_pages_show_everything_as_text() {
+        let list = List { rows: vec![row()], csrf: "t".into(), back: EVIL.into(), ..List::default() };
+        let series = sample::series();
+        let mut page = Connections {
+            frame: sample_frame("/admin/connections"),
+            here: Here::new("/admin/connections").put("user", EVIL),
+            range: Range::Hour1,
+            filter: Filter { user: EVIL.into(), nodes: vec![(EVIL.into(), EVIL.into())], ..Filter::default() },
+            tiles: Tiles { tiles: Vec::new() },
+            open: OpenPlot { plot: DepthPlot::new(&series, Range::Hour1, &[(1, false)], Shown::Plots) },
+            flow: FlowPlot::new(&series, Range::Hour1, vec![(EVIL.into(), 3)]),
+            list: Part::Well(list),
+            foot: Footer { at: Timestamp::UNIX_EPOCH, note: None },
+        };
+        let html = page.render().unwrap();
+        check(&html);
+        assert!(!html.contains("<img") && html.contains("&#60;img") && html.contains("Disconnect"));
+        page.list = Part::Well(List {
+            snippet: Some("<script>x</script>".into()),
+            empty: Some(Empty { title: "Nobody is connected".into(), ..Empty::default() }),
+            ..List::default()
+        });
+        let html = page.render().unwrap();
+        check(&html);
+        assert!(html.contains("Nobody is connected") && !html.contains("/close"));
+        for row in [Some(row()), None] {
+            let facts = Facts { row, agent: EVIL.into(), csrf: String::new(), id: EVIL.into(), user: EVIL.into() };
+            let one = Connection {
+                frame: sample_frame("/admin/connections"),
+                facts: Part::Well(facts),
+                id: EVIL.into(),
+                user: EVIL.into(),
+                foot: Footer { at: Timestamp::UNIX_EPOCH, note: None },
+            };
+            let html = one.render().unwrap();
+            check(&html);
+            assert!(!html.contains("<img") && !html.contains("/close"), "who may only look finds no form");
+        }
+    }
+
+    #[test]
+    fn user_agents_become_names() {
+        let chrome =
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36";
+        assert_eq!(client_words(Some(chrome)), "Chrome 141");
+        assert_eq!(client_words(Some("Mozilla/5.0 (X11) Gecko/20100101 Firefox/131.0")), "Firefox 131");
+        assert_eq!(client_words(Some("python-websockets/13.1")), "python-websockets/13.1");
+        assert_eq!(client_words(None), "–");
+    }
+}

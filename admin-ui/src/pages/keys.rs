@@ -1,0 +1,164 @@
+//! `/admin/keys`: the keys that applications call with.
+
+use super::Frame;
+use crate::pieces::{Empty, Footer, Part};
+use askama::Template;
+use campanile_model::Timestamp;
+
+#[derive(Template, Debug)]
+#[template(path = "pages/keys.html")]
+pub struct Keys {
+    pub frame: Frame,
+    /// Just made: shown this once.
+    pub made: Option<Made>,
+    pub form: NewKey,
+    pub list: Part<List>,
+    pub may_manage: bool,
+    pub foot: Footer,
+}
+
+#[derive(Debug, Clone)]
+pub struct Made {
+    pub name: String,
+    pub key: String,
+    /// A call with it, ready to run.
+    pub curl: String,
+    /// Of a rotation: when the one before ends.
+    pub before_ends: Option<Timestamp>,
+}
+
+/// The form as it was typed, so that a wrong field costs nothing else.
+#[derive(Debug, Clone, Default)]
+pub struct NewKey {
+    pub name: String,
+    pub scopes: Vec<String>,
+    pub expires: String,
+    pub errors: Vec<(String, String)>,
+}
+
+impl NewKey {
+    fn error(&self, field: &str) -> Option<&str> {
+        self.errors.iter().find(|(f, _)| f == field).map(|(_, e)| e.as_str())
+    }
+    fn has(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|s| s == scope)
+    }
+}
+
+/// What each scope allows.
+pub const SCOPES: [(&str, &str); 3] = [
+    ("send", "accept notifications"),
+    ("read", "look at notifications, queues, connections and this log"),
+    ("manage", "change users, keys, channels; retry and cancel"),
+];
+
+/// Until when a new key may work.
+pub const EXPIRES: [(&str, &str); 4] =
+    [("", "never"), ("30", "in 30 days"), ("90", "in 90 days"), ("365", "in a year")];
+
+#[derive(Template, Debug, Clone, Default)]
+#[template(path = "parts/key_list.html")]
+pub struct List {
+    pub rows: Vec<Row>,
+    pub csrf: String,
+    pub empty: Option<Empty>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Row {
+    pub id: String,
+    pub name: String,
+    /// `cmp_0192…`
+    pub prefix: String,
+    pub scopes: Vec<&'static str>,
+    pub created_by: String,
+    pub created_at: Timestamp,
+    pub last_used: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
+    pub state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    #[default]
+    Active,
+    /// It has a successor, or a short life.
+    Ending,
+    Expired,
+    Revoked,
+}
+
+impl State {
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Active => "Active",
+            Self::Ending => "Ending",
+            Self::Expired => "Expired",
+            Self::Revoked => "Revoked",
+        }
+    }
+    const fn class(self) -> &'static str {
+        match self {
+            Self::Active => "ok",
+            Self::Ending => "warn",
+            Self::Expired | Self::Revoked => "off",
+        }
+    }
+    pub fn works(self) -> bool {
+        matches!(self, Self::Active | Self::Ending)
+    }
+}
+
+impl Row {
+    /// What a revocation cuts off.
+    fn consequence(&self) -> String {
+        match self.last_used {
+            Some(at) => format!(
+                "It was last used on {} UTC. Calls with it fail from now on, on all nodes.",
+                crate::format::day_clock(at)
+            ),
+            None => "It was never used. Calls with it fail from now on, on all nodes.".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pages::{check, sample_frame};
+
+    const EVIL: &str = "\"><img src=x onerror=alert(1)>";
+
+    fn page(may_manage: bool) -> Keys {
+        let csrf = if may_manage { "t".to_owned() } else { String::new() };
+        let row = |state| Row { id: EVIL.into(), name: EVIL.into(), created_by: EVIL.into(), state, ..Row::default() };
+        let rows = vec![row(State::Active), row(State::Ending), row(State::Expired), row(State::Revoked)];
+        Keys {
+            frame: sample_frame("/admin/keys"),
+            made: may_manage.then(|| Made {
+                name: EVIL.into(),
+                key: "cmp_1_2".into(),
+                curl: EVIL.into(),
+                before_ends: Some(Timestamp::UNIX_EPOCH),
+            }),
+            form: NewKey { name: EVIL.into(), errors: vec![("name".into(), EVIL.into())], ..NewKey::default() },
+            list: Part::Well(List { rows, csrf, empty: None }),
+            may_manage,
+            foot: Footer { at: Timestamp::UNIX_EPOCH, note: None },
+        }
+    }
+
+    #[test]
+    fn names_are_text_and_only_an_owner_finds_forms() {
+        let html = page(true).render().unwrap();
+        check(&html);
+        assert!(!html.contains("<img") && html.contains("cmp_1_2") && html.contains("Revoke"));
+        assert_eq!(html.matches("/revoke\"").count(), 2, "what has ended can't be ended again");
+        let html = page(false).render().unwrap();
+        check(&html);
+        assert!(!html.contains("/revoke") && !html.contains("action=\"/admin/keys\""));
+        let mut empty = page(true);
+        empty.list = Part::Well(List { empty: Some(Empty::default()), ..List::default() });
+        check(&empty.render().unwrap());
+    }
+}
