@@ -74,6 +74,10 @@ impl Api {
     pub fn with_key(&self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self.clone() }
     }
+    /// The same caller at another host, or at where this one is now.
+    pub fn at(&self, host: &crate::TestHost) -> Self {
+        Self { base: host.url(""), ..self.clone() }
+    }
     /// The address calls start with.
     pub fn base(&self) -> &str {
         &self.base
@@ -189,7 +193,7 @@ pub fn id_of(body: &Value) -> String {
 }
 
 /// A client without connection reuse surprises: tests kill hosts.
-pub fn client() -> Client {
+pub(crate) fn client() -> Client {
     static PROVIDER: Once = Once::new();
     // Plain http only, yet reqwest wants a TLS provider at hand. Another test may have installed it first.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));

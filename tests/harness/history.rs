@@ -1,16 +1,19 @@
-//! What happened, as seen from outside: calls and their answers, frames, mails, rows at the end.
+//! What happened, as seen from outside: calls and their answers, frames, mails, outputs, rows at the end.
 //!
-//! Absent on purpose: judging (see `checker`). An answer that never came is kept apart from a refusal: it may have
-//! been accepted.
+//! A history can be written down line by line and judged again later. Absent on purpose: judging (see `checker`). An
+//! answer that never came is kept apart from a refusal: it may have been accepted.
 
 use crate::db::{Attempt, Db, Delivery, FeedRow, UserState};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use uuid::Uuid;
+
+mod lines;
 
 /// Position in the recorded order; every event takes the next one.
 pub type Moment = u64;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Outcome {
     /// 202.
     Ok,
@@ -21,7 +24,7 @@ pub enum Outcome {
 }
 
 /// One attempt to post; repeats with the same key are separate posts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Post {
     pub invoked: Moment,
     pub returned: Moment,
@@ -32,10 +35,15 @@ pub struct Post {
     pub outcome: Outcome,
     /// From the 202.
     pub id: Option<Uuid>,
+    /// Not shown before its time, and so in no order with what was accepted around it.
+    #[serde(default)]
+    pub scheduled: bool,
+    #[serde(default)]
+    pub took_ms: u64,
 }
 
 /// A notification that reached a device, by a frame (with its connection) or a page of the feed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Arrival {
     pub at: Moment,
     pub device: String,
@@ -47,8 +55,18 @@ pub struct Arrival {
     pub id: Uuid,
 }
 
+/// A device's connection, or its try at one, came to an end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ending {
+    pub at: Moment,
+    pub device: String,
+    pub user: String,
+    /// A close code, an HTTP status, 0 when nobody answered.
+    pub code: u16,
+}
+
 /// Counts that a device was shown when everything had come to rest.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CountsShown {
     pub device: String,
     pub user: String,
@@ -56,7 +74,7 @@ pub struct CountsShown {
 }
 
 /// An acknowledged mark.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Marked {
     pub at: Moment,
     pub user: String,
@@ -66,18 +84,68 @@ pub struct Marked {
 }
 
 /// A mail the far side accepted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Mail {
     pub at: Moment,
     pub message_id: String,
 }
 
 /// A delivery's state at some moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StateSeen {
     pub at: Moment,
     pub delivery: Uuid,
     pub state: String,
+}
+
+/// An id and the app it belongs to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Owned {
+    pub id: Uuid,
+    pub app: String,
+}
+
+/// Ids that somebody of an app was shown: in a frame, an answer, a mail.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sighting {
+    pub app: String,
+    pub place: String,
+    pub ids: Vec<Uuid>,
+}
+
+/// What must never be printed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Secret {
+    pub name: String,
+    pub text: String,
+}
+
+/// Everything that one place printed: a host's output, its metrics, a page.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Output {
+    pub place: String,
+    pub text: String,
+}
+
+/// Private memory of a node before and after that many sockets were opened and left idle.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IdleSockets {
+    pub node: String,
+    pub sockets: u64,
+    pub before: u64,
+    pub after: u64,
+}
+
+/// How a node came back once faults had ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recovery {
+    pub node: String,
+    /// After what.
+    pub fault: String,
+    /// From the end of the fault until readiness said all was well again; `None`: never.
+    pub healthy_after_ms: Option<u64>,
+    /// Somebody had to start it anew.
+    pub restarted: bool,
 }
 
 /// The rows once faults have stopped and work has come to rest.
@@ -104,13 +172,13 @@ impl Final {
             feed: db.feed().await,
             users: db.users().await,
             replays: db.replays().await,
-            now_ms: db.count("SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)").await,
+            now_ms: db.now_ms().await,
         }
     }
 }
 
 /// What the host was configured with, where an invariant needs it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Terms {
     pub schedule_ms: Vec<i64>,
     pub jitter: f64,
@@ -131,12 +199,19 @@ pub struct History {
     pub terms: Terms,
     pub posts: Vec<Post>,
     pub arrivals: Vec<Arrival>,
+    pub endings: Vec<Ending>,
     /// Devices that were told to fetch whatever they had missed.
     pub complete_devices: Vec<(String, String)>,
     pub counts: Vec<CountsShown>,
     pub marks: Vec<Marked>,
     pub mails: Vec<Mail>,
     pub states: Vec<StateSeen>,
+    pub owners: Vec<Owned>,
+    pub sightings: Vec<Sighting>,
+    pub secrets: Vec<Secret>,
+    pub outputs: Vec<Output>,
+    pub idle_sockets: Vec<IdleSockets>,
+    pub recoveries: Vec<Recovery>,
     pub end: Final,
 }
 
@@ -145,4 +220,24 @@ impl History {
         self.next += 1;
         self.next
     }
+
+    pub fn secret(&mut self, name: &str, text: &str) {
+        self.secrets.push(Secret { name: name.into(), text: text.into() });
+    }
+
+    pub fn output(&mut self, place: &str, text: impl Into<String>) {
+        self.outputs.push(Output { place: place.into(), text: text.into() });
+    }
+
+    /// Somebody of `app` was shown this text; its ids are kept.
+    pub fn sighting(&mut self, app: &str, place: &str, text: &str) {
+        let ids = ids_in(text);
+        self.sightings.push(Sighting { app: app.into(), place: place.into(), ids });
+    }
+}
+
+/// Every UUID that stands in a text.
+pub fn ids_in(text: &str) -> Vec<Uuid> {
+    let is_part = |c: char| c.is_ascii_hexdigit() || c == '-';
+    text.split(|c| !is_part(c)).filter(|word| word.len() == 36).filter_map(|word| word.parse().ok()).collect()
 }

@@ -2,11 +2,15 @@
 //!
 //! Owns: the child process, its folder, its captured output. Dropping a host kills it; a watchdog ends what a dying test
 //! run leaves. Absent on purpose: anything that reaches into the process. What can't be seen from outside is read from
-//! the database file.
+//! the database.
+//!
+//! A host stands on the engines of the run (`CAMPANILE_TEST_BACKEND`). A test that is about one of them asks for it by
+//! `embedded()` or `production()` and runs there in every run, so none is ever skipped.
 
 use crate::{
     api::Api,
     db::Db,
+    engines::{Backend, Engines},
     token,
     wait::{DEADLINE, until_within},
 };
@@ -51,6 +55,7 @@ pub struct HostBuilder {
     settings: Vec<(String, String)>,
     env: Vec<(String, String)>,
     args: Vec<String>,
+    backend: Option<Backend>,
     dev: bool,
     no_listen: bool,
 }
@@ -74,6 +79,19 @@ impl HostBuilder {
         self.env.push((name.into(), value.into()));
         self
     }
+    /// The value of a setting whose value is text.
+    fn said(&self, key: &str) -> String {
+        let (_, value) = self.settings.iter().find(|(k, _)| k == key).unwrap_or_else(|| panic!("{key} is not set"));
+        serde_json::from_str(value).expect("text")
+    }
+    /// The same server by another way: the address in that URL becomes a proxy's.
+    pub fn via(self, key: &str, proxy: SocketAddr) -> Self {
+        let url = self.said(key);
+        let (head, tail) = url.split_once("127.0.0.1:").unwrap_or_else(|| panic!("{url} is not on this machine"));
+        let end = tail.find('/').map_or("", |at| &tail[at..]);
+        let other = format!("{head}{proxy}{end}");
+        self.text(key, &other)
+    }
     /// Aborts the process at a crash point: `accept.after_commit=3`.
     pub fn failpoints(self, points: &str) -> Self {
         self.env("CAMPANILE_FAILPOINTS", points)
@@ -82,10 +100,20 @@ impl HostBuilder {
     pub fn mail_to(self, relay: SocketAddr) -> Self {
         self.text("email.url", &format!("smtp://{relay}")).text("email.from", "Campanile <notify@example.org>")
     }
-    /// `serve --dev`.
+    /// Stands on SQLite and on nothing else, whatever this run is for.
+    pub fn embedded(mut self) -> Self {
+        self.backend = Some(Backend::Embedded);
+        self
+    }
+    /// Stands on PostgreSQL and RabbitMQ, whatever this run is for.
+    pub fn production(mut self) -> Self {
+        self.backend = Some(Backend::Production);
+        self
+    }
+    /// `serve --dev`, which is the embedded default.
     pub fn dev(mut self) -> Self {
         self.dev = true;
-        self
+        self.embedded()
     }
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.into());
@@ -99,16 +127,25 @@ impl HostBuilder {
 
     /// Starts and waits until the host serves.
     pub async fn start(self) -> TestHost {
-        let mut host = TestHost::prepare(self);
+        let mut host = self.prepare();
         host.launch().await;
         host
     }
 
     /// Starts without waiting: for hosts that are to refuse.
     pub fn spawn(self) -> TestHost {
-        let mut host = TestHost::prepare(self);
+        let mut host = self.prepare();
         host.spawn();
         host
+    }
+
+    /// Makes folder and engines and starts nothing: for hosts that are told more before they start.
+    pub fn prepare(self) -> TestHost {
+        let engines = match self.backend.unwrap_or_else(Backend::of_this_run) {
+            Backend::Embedded => None,
+            Backend::Production => Some(Arc::new(Engines::create())),
+        };
+        TestHost::new(self, Arc::new(folder()), engines)
     }
 }
 
@@ -116,6 +153,8 @@ impl HostBuilder {
 pub struct TestHost {
     build: HostBuilder,
     folder: Arc<TempDir>,
+    /// `None`: embedded.
+    engines: Option<Arc<Engines>>,
     process: Option<Process>,
     /// What earlier lives of this host printed.
     past: String,
@@ -153,20 +192,24 @@ impl TestHost {
         SHARED.get_or_init(|| async { Self::builder().start().await }).await
     }
 
-    fn prepare(build: HostBuilder) -> Self {
-        let folder = tempfile::Builder::new().prefix("campanile-test-").tempdir().expect("a temporary folder");
-        Self { build, folder: Arc::new(folder), process: None, past: String::new(), address: None }
+    fn new(build: HostBuilder, folder: Arc<TempDir>, engines: Option<Arc<Engines>>) -> Self {
+        Self { build, folder, engines, process: None, past: String::new(), address: None }
     }
 
-    /// Another host that would use the same folder.
+    /// Another host that would use the same folder and the same engines.
     pub fn twin(&self) -> Self {
-        Self {
-            build: self.build.clone(),
-            folder: self.folder.clone(),
-            process: None,
-            past: String::new(),
-            address: None,
-        }
+        Self::new(self.build.clone(), self.folder.clone(), self.engines.clone())
+    }
+
+    /// Another node: the same database and virtual host, a folder of its own. Not started yet.
+    pub fn peer(&self) -> Self {
+        assert!(self.engines.is_some(), "one SQLite file has one node; ask for `TestHost::builder().production()`");
+        Self::new(self.build.clone(), Arc::new(folder()), self.engines.clone())
+    }
+
+    /// What a host in production stands on.
+    pub fn engines(&self) -> &Engines {
+        self.engines.as_ref().expect("this host is embedded; ask for `TestHost::builder().production()`")
     }
 
     pub fn folder(&self) -> &Path {
@@ -174,9 +217,6 @@ impl TestHost {
     }
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
-    }
-    pub fn database(&self) -> PathBuf {
-        self.data_dir().join("campanile.db")
     }
     /// Changes how the next start will be.
     pub fn reconfigure(&mut self, change: impl FnOnce(HostBuilder) -> HostBuilder) {
@@ -189,7 +229,17 @@ impl TestHost {
 
     fn write_config(&self) -> PathBuf {
         let mut text = String::new();
-        for (key, value) in &self.build.settings {
+        let mut build = self.build.clone();
+        if let Some(engines) = &self.engines {
+            // Beneath the test's own: it may put a proxy between, or one engine of each kind.
+            let few = HostBuilder::default()
+                .text("database.url", &engines.database())
+                .text("queue.url", &engines.queue())
+                .set("database.readers", "2");
+            let told = |key: &str| self.build.settings.iter().any(|(k, _)| k == key);
+            build.settings.extend(few.settings.into_iter().filter(|(key, _)| !told(key)));
+        }
+        for (key, value) in &build.settings {
             let _ = writeln!(text, "{key} = {value}");
         }
         let path = self.folder.path().join("campanile.toml");
@@ -207,6 +257,8 @@ impl TestHost {
             .env("XDG_RUNTIME_DIR", self.folder.path().join("run"))
             .env("TMPDIR", self.folder.path())
             .env("RUST_BACKTRACE", "1")
+            // The mark by which scripts/test knows what is its own.
+            .envs(std::env::var_os("CAMPANILE_TEST_RUN").map(|mark| ("CAMPANILE_TEST_RUN", mark)))
             .current_dir(self.folder.path());
         command
     }
@@ -260,7 +312,10 @@ impl TestHost {
         Api::new(&self.url(""), &token::user(user_id))
     }
     pub async fn db(&self) -> Db {
-        Db::open(&self.database()).await
+        match &self.engines {
+            Some(engines) => Db::postgres(&engines.database()).await,
+            None => Db::sqlite(&self.data_dir().join("campanile.db")).await,
+        }
     }
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("the host runs").child.id()
@@ -355,6 +410,10 @@ impl Drop for TestHost {
     }
 }
 
+fn folder() -> TempDir {
+    tempfile::Builder::new().prefix("campanile-test-").tempdir().expect("a temporary folder")
+}
+
 fn collect(pipe: impl Read + Send + 'static, output: Arc<Mutex<String>>, tell: Option<watch::Sender<Option<String>>>) {
     std::thread::spawn(move || {
         let mut lines = BufReader::new(pipe);
@@ -375,7 +434,10 @@ fn collect(pipe: impl Read + Send + 'static, output: Arc<Mutex<String>>, tell: O
 fn watchdog(pid: u32) {
     static DOG: LazyLock<Mutex<ChildStdin>> = LazyLock::new(|| {
         let script = r#"pids=; while read -r pid; do pids="$pids $pid"; done
-            for pid in $pids; do [ "$(readlink "/proc/$pid/exe")" = "$0" ] && kill -9 "$pid"; done; exit 0"#;
+            for pid in $pids; do
+                # A binary that was built anew meanwhile is "deleted".
+                case $(readlink "/proc/$pid/exe") in "$0" | "$0 (deleted)") kill -9 "$pid" ;; esac
+            done; exit 0"#;
         #[expect(clippy::zombie_processes, reason = "it outlives us on purpose")]
         let mut shell = Command::new("sh")
             .args(["-c", script])

@@ -1,20 +1,28 @@
 //! What the suites stand on: the real binary on port 0, clients for everything it speaks, and a judge of histories.
 //!
 //! Owns: starting, killing and watching `campanile`, typed calls, sockets, event streams, a TCP proxy that misbehaves on
-//! purpose, a reader of the database file, the history checker. Absent on purpose: the product's code. The harness
+//! purpose, a database and a virtual host for each
+//! host in production, a reader of the rows, the history checker. Absent on purpose: the product's code. The harness
 //! sees what a caller, a user or an operator sees, and the rows on disk.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a harness that can't go on says why and stops the test")]
 #![allow(clippy::missing_panics_doc, reason = "see above")]
 
 pub mod api;
+pub mod apps;
+pub mod balancer;
 pub mod checker;
 pub mod db;
 pub mod device;
+pub mod dice;
+pub mod engines;
+pub mod fleet;
 pub mod history;
 pub mod host;
 pub mod load;
 pub mod proxy;
+pub mod services;
+pub mod slope;
 pub mod smtp;
 pub mod socket;
 pub mod sse;
@@ -22,6 +30,7 @@ pub mod token;
 pub mod wait;
 
 pub use api::{Api, Reply};
+pub use engines::Backend;
 pub use host::{HostBuilder, TestHost};
 pub use socket::Socket;
 pub use wait::until;
@@ -31,6 +40,7 @@ pub mod prelude {
     pub use crate::{
         api::{Api, Reply},
         db::Db,
+        engines::Backend,
         host::{HostBuilder, TestHost},
         proxy::Proxy,
         socket::{Connect, Socket},

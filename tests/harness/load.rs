@@ -3,11 +3,25 @@
 use crate::{
     api::Api,
     db::Delivery,
-    history::{History, Mail, Outcome, Post, StateSeen},
+    history::{History, Mail, Marked, Outcome, Post, StateSeen},
+    host::API_KEY,
+    token,
 };
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::watch, task::JoinHandle};
 use uuid::Uuid;
+
+/// An application does not wait for ever: after that it does not know.
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A history that several tasks write to.
 #[derive(Clone, Debug, Default)]
@@ -27,8 +41,14 @@ impl Recorder {
         for (name, value) in extra.as_object().into_iter().flatten() {
             body[name] = value.clone();
         }
+        if !body["to"].is_null() {
+            // Said at length: the user stands in it.
+            body.as_object_mut().expect("an object").remove("user_id");
+        }
         let invoked = self.with(History::moment);
         let request = api.request("POST", "/api/v1/notifications").header("Idempotency-Key", key).json(&body);
+        let request = request.timeout(PATIENCE);
+        let start = std::time::Instant::now();
         let (outcome, id) = match api.try_run(request).await {
             Ok(reply) if reply.status == 202 => {
                 (Outcome::Ok, reply.json["notification_id"].as_str().and_then(|id| id.parse().ok()))
@@ -47,6 +67,8 @@ impl Recorder {
                 channels: channels.iter().map(|c| (*c).to_owned()).collect(),
                 outcome,
                 id,
+                scheduled: !body["send_at"].is_null(),
+                took_ms: start.elapsed().as_millis() as u64,
             });
         });
         id
@@ -83,5 +105,119 @@ impl Recorder {
             let at = h.moment();
             h.states.extend(deliveries.iter().map(|d| StateSeen { at, delivery: d.id, state: d.state.clone() }));
         });
+    }
+}
+
+/// What writers do, steadily, until they are told to stop.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Distinguishes the keys of several loads of one history.
+    pub name: String,
+    pub writers: usize,
+    pub users: Vec<String>,
+    /// Between two posts of one writer.
+    pub pause: Duration,
+    /// Every how many posts there is a mail too; 0: none.
+    pub mail_every: usize,
+    /// Every how many posts the user reads what came; 0: never.
+    pub read_every: usize,
+}
+
+/// Writers at work.
+#[derive(Debug)]
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    writers: Vec<JoinHandle<usize>>,
+}
+
+impl Load {
+    /// `nodes` says where hosts are now.
+    pub fn start(work: &Work, nodes: &watch::Receiver<Vec<SocketAddr>>, record: &Recorder) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers = (0..work.writers)
+            .map(|n| {
+                let writer = Writer {
+                    n,
+                    work: work.clone(),
+                    nodes: nodes.clone(),
+                    record: record.clone(),
+                    apis: HashMap::new(),
+                    tries: n,
+                };
+                tokio::spawn(writer.run(stop.clone()))
+            })
+            .collect();
+        Self { stop, writers }
+    }
+
+    /// Each writer ends once its last post was accepted; how many were in all.
+    pub async fn stop(self) -> usize {
+        self.stop.store(true, Ordering::SeqCst);
+        let mut accepted = 0;
+        for writer in self.writers {
+            accepted += writer.await.expect("a writer does not panic");
+        }
+        accepted
+    }
+}
+
+struct Writer {
+    n: usize,
+    work: Work,
+    nodes: watch::Receiver<Vec<SocketAddr>>,
+    record: Recorder,
+    apis: HashMap<SocketAddr, Api>,
+    tries: usize,
+}
+
+impl Writer {
+    async fn run(mut self, stop: Arc<AtomicBool>) -> usize {
+        let mut i = 0;
+        while !stop.load(Ordering::SeqCst) {
+            let key = format!("{}-{}-{i}", self.work.name, self.n);
+            let user = self.work.users[(i * self.work.writers + self.n) % self.work.users.len()].clone();
+            let every = |n: usize| n > 0 && i.is_multiple_of(n);
+            let channels: &[&str] = if every(self.work.mail_every) { &["websocket", "email"] } else { &["websocket"] };
+            let id = self.post(&key, &user, channels).await;
+            if every(self.work.read_every) {
+                self.read(&user, id).await;
+            }
+            i += 1;
+            tokio::time::sleep(self.work.pause).await;
+        }
+        i
+    }
+
+    /// Another node each time.
+    async fn api(&mut self) -> Api {
+        let nodes = self.nodes.wait_for(|nodes| !nodes.is_empty()).await.expect("the fleet lives").clone();
+        self.tries += 1;
+        let node = nodes[self.tries % nodes.len()];
+        self.apis.entry(node).or_insert_with(|| Api::new(&format!("http://{node}"), API_KEY)).clone()
+    }
+
+    async fn post(&mut self, key: &str, user: &str, channels: &[&str]) -> Uuid {
+        let start = std::time::Instant::now();
+        loop {
+            let api = self.api().await;
+            if let Some(id) = self.record.post(&api, key, user, channels, &Value::Null).await {
+                return id;
+            }
+            assert!(start.elapsed() < Duration::from_mins(3), "{key} is not accepted");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Marks it read once; an answer that never came leaves it open whether it was.
+    async fn read(&mut self, user: &str, id: Uuid) {
+        let me = self.api().await.with_key(&token::user(user));
+        let path = format!("/api/v1/me/notifications/{id}/read");
+        let request = me.request("POST", &path).json(&json!({})).timeout(PATIENCE);
+        if me.try_run(request).await.is_ok_and(|reply| reply.status == 200) {
+            self.record.with(|h| {
+                let at = h.moment();
+                h.marks.push(Marked { at, user: user.to_owned(), id, mark: "read".into() });
+            });
+        }
     }
 }

@@ -47,6 +47,9 @@ struct Knobs {
     cut_after: AtomicU64,
     open: AtomicUsize,
     down: AtomicU64,
+    /// Connections so far, and the number up to which they are swallowed.
+    born: AtomicU64,
+    swallowed: AtomicU64,
 }
 
 impl Proxy {
@@ -82,6 +85,11 @@ impl Proxy {
     pub fn cut_after(&self, bytes: u64) {
         self.knobs.cut_after.store(bytes, Ordering::SeqCst);
     }
+    /// Connections of now stay open and nothing passes on them any more, ever; new ones are as they should be.
+    pub fn swallow(&self) {
+        self.knobs.swallowed.store(self.knobs.born.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.mode.send_modify(|_| {});
+    }
     pub fn connections(&self) -> usize {
         self.knobs.open.load(Ordering::SeqCst)
     }
@@ -116,8 +124,9 @@ async fn carry(client: TcpStream, target: SocketAddr, mut mode: watch::Receiver<
     let (mut client_in, mut client_out) = client.into_split();
     let (mut server_in, mut server_out) = server.into_split();
     let used_up = Notify::new();
-    let up = pump(&mut client_in, &mut server_out, mode.clone(), &knobs, None);
-    let down = pump(&mut server_in, &mut client_out, mode.clone(), &knobs, Some(&used_up));
+    let number = knobs.born.fetch_add(1, Ordering::SeqCst) + 1;
+    let up = pump(&mut client_in, &mut server_out, mode.clone(), &knobs, number, None);
+    let down = pump(&mut server_in, &mut client_out, mode.clone(), &knobs, number, Some(&used_up));
     let cut = mode.wait_for(|m| matches!(m, Mode::Cut | Mode::Reset));
     let how = tokio::select! {
         () = async { tokio::join!(up, down); } => Mode::Cut,
@@ -141,6 +150,7 @@ async fn pump(
     to: &mut tokio::net::tcp::OwnedWriteHalf,
     mut mode: watch::Receiver<Mode>,
     knobs: &Knobs,
+    number: u64,
     // Set for the direction towards the client: told when the connection's share of bytes is used up.
     down: Option<&Notify>,
 ) {
@@ -148,7 +158,10 @@ async fn pump(
     let mut buffer = [0u8; 4096];
     loop {
         // Nothing is read while nothing may pass, so the sender meets full buffers, as with a peer that never reads.
-        let passes = |m: &Mode| *m == Mode::Pass || (*m == Mode::NeverRead && down.is_none());
+        let passes = |m: &Mode| {
+            let open = *m == Mode::Pass || (*m == Mode::NeverRead && down.is_none());
+            open && number > knobs.swallowed.load(Ordering::SeqCst)
+        };
         if mode.wait_for(passes).await.is_err() {
             return;
         }
@@ -227,5 +240,21 @@ mod tests {
         proxy.set(Mode::Pass);
         socket.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"late");
+    }
+
+    #[tokio::test]
+    async fn a_swallowed_connection_stays_silent_and_a_new_one_speaks() {
+        let proxy = Proxy::to(echo().await).await;
+        let mut old = TcpStream::connect(proxy.address()).await.unwrap();
+        let mut got = [0u8; 5];
+        old.write_all(b"hello").await.unwrap();
+        old.read_exact(&mut got).await.unwrap();
+        proxy.swallow();
+        old.write_all(b"never").await.unwrap();
+        let mut new = TcpStream::connect(proxy.address()).await.unwrap();
+        new.write_all(b"there").await.unwrap();
+        new.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"there");
+        assert!(tokio::time::timeout(Duration::from_millis(100), old.read_exact(&mut got)).await.is_err());
     }
 }

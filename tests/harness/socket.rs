@@ -235,11 +235,21 @@ impl Socket {
             Got::Closed(closed) => panic!("the socket was closed: {closed:?}"),
         }
     }
-    pub async fn next_json(&mut self) -> Value {
+    /// The next frame, whatever it is.
+    async fn next_frame(&mut self) -> Value {
         let text = self.next_text().await;
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{text:?} is not JSON: {e}"))
     }
-    /// The next frame, which must be of this type.
+    /// The next frame but heartbeats, which come between any two others when the clock says so: whoever wants one waits for it.
+    pub async fn next_json(&mut self) -> Value {
+        loop {
+            let frame = self.next_frame().await;
+            if frame["type"] != "heartbeat" {
+                return frame;
+            }
+        }
+    }
+    /// The next frame but heartbeats, which must be of this type.
     pub async fn expect(&mut self, kind: &str) -> Value {
         let frame = self.next_json().await;
         assert_eq!(frame["type"], kind, "expected {kind}, got {frame}");
@@ -253,7 +263,7 @@ impl Socket {
     pub async fn wait_until(&mut self, what: &str, good: impl Fn(&Value) -> bool) -> Value {
         let search = async {
             loop {
-                let frame = self.next_json().await;
+                let frame = self.next_frame().await;
                 if good(&frame) {
                     return frame;
                 }

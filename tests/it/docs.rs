@@ -17,8 +17,13 @@ fn documents() -> Vec<(String, String)> {
     files.iter().map(|f| (f.display().to_string(), std::fs::read_to_string(f).unwrap())).collect()
 }
 
+/// One of them, by its path.
+pub fn document(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
 /// Bodies of fenced blocks whose info line is exactly this.
-fn blocks(text: &str, info: &str) -> Vec<String> {
+pub fn blocks(text: &str, info: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(&format!("```{info}\n")) {

@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
+mod admin;
+mod amqp;
 mod api;
 mod auth;
 mod channels;
 mod cli;
+mod cluster;
+mod deploy;
 mod docs;
+mod doctor;
 mod drain;
 mod durability;
 mod hostile;
@@ -18,3 +23,10 @@ mod smoke;
 mod surface;
 mod two_processes;
 mod worker;
+
+/// No test: the run's own second process, see `campanile_tests::engines`.
+#[test]
+#[ignore = "removes what a run left on the servers, started by the run itself"]
+fn sweep_what_a_run_left() {
+    campanile_tests::engines::sweep();
+}

@@ -56,6 +56,7 @@ async fn the_contracts_calls_are_all_documented() {
         ("post", "/api/v1/me/ws-tickets"),
         ("get", "/api/v1/channels"),
         ("get", "/api/v1/queues"),
+        ("get", "/api/v1/nodes"),
         ("get", "/api/v1/connections"),
         ("get", "/api/v1/dead_letters"),
         ("get", "/api/v1/poison"),
@@ -163,4 +164,49 @@ async fn health_needs_no_credential() {
     for path in ["/healthz", "/readyz"] {
         assert_eq!(host.api().anonymous().get(path).await.status, 200, "{path}");
     }
+}
+
+#[tokio::test]
+async fn whatever_a_stranger_sends_makes_no_series_of_its_own() {
+    let host = TestHost::start().await;
+    let api = host.api();
+    let hostile = |n: u32| format!("zz{n}\"}} 1\n\\{n}<b>");
+    let round = async |from: u32| {
+        for n in from..from + 15 {
+            let word = hostile(n);
+            let plain = format!("zz{n}");
+            let anonymous = api.anonymous();
+            anonymous.get(&format!("/{plain}/{plain}")).await;
+            anonymous.get(&format!("/api/v1/notifications/{plain}")).await;
+            anonymous.get(&format!("/assets/{plain}.css")).await;
+            api.run(api.request(&format!("ZZ{n}"), "/api/v1/notifications")).await;
+            api.send(&json!({"user_id": plain, "title": word, "notification_type": word, "priority": word, "channels": [word]})).await;
+            api.send(&json!({"user_id": plain, "title": word, "notification_type": plain, "channels": ["websocket"]}))
+                .await;
+            api.post(&format!("/api/v1/channels/{plain}/pause"), &json!({"reason": word})).await;
+            Connect::to(&host).token(&plain).refused().await;
+        }
+    };
+    let series = async || {
+        let text = api.get("/metrics").await.text;
+        let found: BTreeSet<String> = text
+            .lines()
+            .filter(|l| !l.starts_with('#'))
+            .filter_map(|l| l.rsplit_once(' '))
+            .map(|(s, _)| s.to_owned())
+            .collect();
+        found
+    };
+    // The page counts itself, too.
+    series().await;
+    round(0).await;
+    let first = series().await;
+    round(100).await;
+    let second = series().await;
+    // Statements are named by the code, and what runs once a minute may run first between the two rounds.
+    let own = |s: &str| s.contains("_bucket{") || s.starts_with("campanile_db_query_");
+    let fresh: Vec<_> = second.difference(&first).filter(|s| !own(s)).collect();
+    assert!(fresh.is_empty(), "the second round made {fresh:?}");
+    assert!(second.iter().all(|s| !s.to_lowercase().contains("zz")), "a stranger's word is a label");
+    assert!(second.len() <= 2_000, "{} series", second.len());
 }

@@ -4,7 +4,7 @@ use campanile_tests::prelude::*;
 
 #[tokio::test]
 async fn the_second_process_refuses_and_the_first_goes_on() {
-    let mut host = TestHost::start().await;
+    let mut host = TestHost::builder().embedded().start().await;
     let mut second = host.twin();
     second.spawn();
     let status = second.wait_exit(Duration::from_mins(1)).await;

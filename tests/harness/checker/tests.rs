@@ -6,6 +6,8 @@ use crate::{
     history::{Arrival, CountsShown, History, Mail, Marked, Post, StateSeen},
 };
 
+mod bounds;
+
 const USER: &str = "ada";
 
 fn delivery(id: Uuid, channel: &str, state: &str) -> Delivery {
@@ -70,7 +72,17 @@ fn good() -> History {
         if n == 1 {
             h.marks.push(Marked { at, user: USER.into(), id, mark: "read".into() });
         }
-        h.posts.push(Post { invoked, returned, key, user: USER.into(), channels, outcome: Outcome::Ok, id: Some(id) });
+        h.posts.push(Post {
+            invoked,
+            returned,
+            key,
+            user: USER.into(),
+            channels,
+            outcome: Outcome::Ok,
+            id: Some(id),
+            scheduled: false,
+            took_ms: 1,
+        });
     }
     h.end.users.push(UserState { user_id: USER.into(), head_seq: 2, min_seq: 1, unread: 1, unseen: 1, total: 2 });
     h.complete_devices.push(("phone".into(), USER.into()));
@@ -191,6 +203,32 @@ fn i3_catches_an_order_against_the_commits() {
         h.end.feed[0].seq = 2;
         h.end.feed[1].seq = 1;
     });
+}
+
+#[test]
+fn i3_asks_nothing_of_posts_that_ran_side_by_side() {
+    let at_once = broken(|h| {
+        h.posts[1].invoked = h.posts[0].invoked;
+        h.end.feed[0].seq = 2;
+        h.end.feed[1].seq = 1;
+        h.arrivals[0].seq = Some(2);
+        h.arrivals[1].seq = Some(1);
+        h.arrivals.swap(0, 1);
+    });
+    assert_eq!(at_once, [""; 0]);
+}
+
+#[test]
+fn i3_asks_nothing_of_posts_that_were_to_wait() {
+    let waited = broken(|h| {
+        h.posts[0].scheduled = true;
+        h.end.feed[0].seq = 2;
+        h.end.feed[1].seq = 1;
+        h.arrivals[0].seq = Some(2);
+        h.arrivals[1].seq = Some(1);
+        h.arrivals.swap(0, 1);
+    });
+    assert_eq!(waited, [""; 0]);
 }
 
 #[test]

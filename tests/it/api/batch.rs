@@ -55,7 +55,7 @@ async fn a_thousand_at_once_and_no_more() {
     let titles: Vec<_> =
         host.me(&user).feed().await.iter().rev().map(|i| i["title"].as_str().unwrap().to_owned()).collect();
     let expected: Vec<_> = (0..1000).map(|n| format!("n{n}")).collect();
-    assert_eq!(titles, expected, "a batch keeps its order");
+    assert_eq!(titles, expected, "each of the batch once, in its order");
     let mut items = items;
     items.push(json!({"user_id": user, "title": "too many"}));
     host.api().post(PATH, &json!({"notifications": items})).await.problem(422);

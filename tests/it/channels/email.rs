@@ -1,7 +1,7 @@
 //! The e-mail channel on its own, against a scripted relay: what the other `email_*` suites share.
 
-use campanile_email::{Config, Email, Settings};
-use campanile_plugin::{Channel, Delivery, DeliveryError, Permission, Receipt, Secret};
+use campanile_email::{Email, Settings};
+use campanile_plugin::{Channel, Context, Delivery, DeliveryError, Permission, Receipt, Secret, Span};
 use campanile_tests::{prelude::*, smtp::SmtpServer};
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ pub const ID: &str = "0190c0de-0000-7000-8000-00000000000a";
 pub type Sent = Result<Receipt, DeliveryError>;
 
 /// Long enough never to fire by accident.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Span = Span(Duration::from_secs(20));
 
 /// Settings that only the phase under test shortens.
 pub fn settings(url: &str) -> Settings {
@@ -29,13 +29,12 @@ pub fn settings(url: &str) -> Settings {
 
 /// All phases short: for servers that fall silent.
 pub fn short(url: &str) -> Settings {
-    let short = Duration::from_millis(150);
+    let short = Span(Duration::from_millis(150));
     Settings { connect_timeout: LONG, command_timeout: short, data_timeout: short, dot_timeout: short, ..settings(url) }
 }
 
 pub async fn start(settings: Settings) -> Arc<Email> {
-    let config = Config::new(settings).unwrap_or_else(|problems| panic!("{problems:?}"));
-    Arc::new(Email::start(config, None).await.unwrap())
+    Arc::new(Email::start(settings, Context::detached("email")).await.unwrap())
 }
 
 pub async fn channel(server: &SmtpServer) -> Arc<Email> {
@@ -75,18 +74,11 @@ impl Letter {
         self.send_if(email, &true).await
     }
     pub async fn send_if(&self, email: &Email, permission: &dyn Permission) -> Sent {
-        let delivery = Delivery {
-            delivery_id: &self.id,
-            attempt: 1,
-            recipient: &self.to,
-            subject: &self.subject,
-            text: &self.text,
-            html: &self.html,
-            message: &self.message,
-            timeout: self.timeout,
-            native: None,
-            permission,
-        };
+        let delivery = Delivery::new(&self.id, &self.to)
+            .with_content(&self.subject, &self.text, &self.html)
+            .with_message(&self.message)
+            .with_timeout(self.timeout)
+            .with_permission(permission);
         let sent = tokio::time::timeout(DEADLINE, email.deliver(delivery)).await;
         sent.expect("an attempt ends")
     }

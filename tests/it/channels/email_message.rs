@@ -1,8 +1,8 @@
 //! What arrives: envelope, headers, identity over attempts, and nothing that a payload could add.
 
 use super::email::{ID, Letter, channel, settings, start, verdict};
-use campanile_email::{CaughtMail, Config, Email, Outbox, Settings};
-use campanile_plugin::{Channel, Secret};
+use campanile_email::{CaughtMail, Email, Outbox, Settings};
+use campanile_plugin::{Channel, Context, Secret};
 use campanile_tests::{
     prelude::*,
     smtp::{Act, SmtpServer, Step},
@@ -99,10 +99,10 @@ async fn without_a_relay_mail_is_caught_as_it_would_have_gone() {
             self.0.lock().unwrap().push(mail);
         }
     }
-    let config =
-        || Config::new(Settings { url: Secret::default(), ..settings("") }).unwrap_or_else(|e| panic!("{e:?}"));
+    let unset = || Settings { url: Secret::default(), ..settings("") };
+    let context = Context::detached("email");
     let catcher = Arc::new(Catcher::default());
-    let email = Email::start(config(), Some(catcher.clone() as Arc<dyn Outbox>)).await.unwrap();
+    let email = Email::start(unset(), context.clone().with_native::<Arc<dyn Outbox>>(catcher.clone())).await.unwrap();
     let letter = Letter::to("ada@example.org");
     assert_eq!(verdict(&letter.send(&email).await), "ok");
     assert_eq!(verdict(&letter.send_if(&email, &false).await), "retry lease_lost");
@@ -111,7 +111,7 @@ async fn without_a_relay_mail_is_caught_as_it_would_have_gone() {
     assert_eq!((caught[0].to.as_str(), caught[0].subject.as_str()), ("ada@example.org", "Hello"));
     assert!(String::from_utf8_lossy(&caught[0].source).contains("multipart/alternative"));
     // Production never pretends.
-    assert!(Email::start(config(), None).await.is_err());
+    assert!(Email::start(unset(), context).await.is_err());
 }
 
 #[tokio::test]

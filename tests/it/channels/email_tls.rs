@@ -1,8 +1,8 @@
 //! TLS and sign-in: what is promised in the URL happens, or no mail goes out.
 
 use super::email::{Letter, settings, short, start, verdict};
-use campanile_email::{Config, Settings};
-use campanile_plugin::Secret;
+use campanile_email::{Email, Settings};
+use campanile_plugin::{Channel, Secret, Span};
 use campanile_tests::smtp::{Act, SmtpServer, Step};
 
 /// The server by name, with its CA unless told otherwise.
@@ -80,7 +80,7 @@ async fn silence_in_the_handshake_and_at_sign_in_ends_too() {
     let server = SmtpServer::builder().start_tls().auth("tower", "right", "PLAIN").start().await;
     let hasty = |s: Settings| {
         let short = short("smtp://localhost");
-        Settings { command_timeout: short.command_timeout, connect_timeout: short.command_timeout * 4, ..s }
+        Settings { command_timeout: short.command_timeout, connect_timeout: Span(*short.command_timeout * 4), ..s }
     };
     for step in [Step::StartTls, Step::Auth] {
         server.script(step, [Act::Hang]);
@@ -101,7 +101,7 @@ async fn silence_in_the_handshake_and_at_sign_in_ends_too() {
 #[test]
 fn a_password_never_travels_plain_or_into_a_message() {
     let Err(problems) =
-        Config::new(Settings { url: Secret::new("smtp://tower:hunter2@mail.example.org"), ..settings("") })
+        Email::validate(&Settings { url: Secret::new("smtp://tower:hunter2@mail.example.org"), ..settings("") })
     else {
         panic!("a plain password was accepted")
     };

@@ -25,7 +25,7 @@ struct Drill {
     host: TestHost,
     relay: SmtpServer,
     record: Recorder,
-    address: watch::Sender<Option<SocketAddr>>,
+    address: watch::Sender<Vec<SocketAddr>>,
     /// For writers on other tasks.
     api: Arc<Mutex<Option<Api>>>,
 }
@@ -42,8 +42,13 @@ impl Drill {
     async fn start(change: impl FnOnce(HostBuilder) -> HostBuilder) -> Self {
         let relay = SmtpServer::start().await;
         let host = change(Self::builder(&relay)).start().await;
-        let drill =
-            Self { host, relay, record: Recorder::default(), address: watch::Sender::new(None), api: Arc::default() };
+        let drill = Self {
+            host,
+            relay,
+            record: Recorder::default(),
+            address: watch::Sender::new(Vec::new()),
+            api: Arc::default(),
+        };
         drill.record.with(|h| {
             h.terms = Terms { schedule_ms: SCHEDULE.to_vec(), jitter: 0.2, slack_ms: 60_000, sweep_ms: 5_000 };
         });
@@ -52,11 +57,11 @@ impl Drill {
     }
 
     fn up(&self) {
-        self.address.send_replace(Some(self.host.address()));
+        self.address.send_replace(vec![self.host.address()]);
         *self.api.lock().unwrap() = Some(self.host.api());
     }
     fn down(&self) {
-        self.address.send_replace(None);
+        self.address.send_replace(Vec::new());
         *self.api.lock().unwrap() = None;
     }
 

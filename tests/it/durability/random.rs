@@ -3,28 +3,20 @@
 //! `CAMPANILE_KILLS=200` for the long one; `CAMPANILE_SEED` repeats a run's instants.
 
 use super::Drill;
-use campanile_tests::{history::Marked, prelude::*};
+use campanile_tests::{
+    dice::{self, Dice},
+    history::Marked,
+    prelude::*,
+};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-/// A small generator: the instants need no quality, only a seed.
-struct Dice(u64);
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_random_nothing_is_lost_or_doubled() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
-    let kills = number("CAMPANILE_KILLS").unwrap_or(12);
-    let seed = number("CAMPANILE_SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
-    eprintln!("CAMPANILE_SEED={seed}");
-    let mut dice = Dice(seed);
+    let kills = dice::number("CAMPANILE_KILLS").unwrap_or(12);
+    let mut dice = Dice(dice::seed());
     let mut drill = Drill::start(|b| b).await;
     let users = ["ada", "bo", "cy"];
     drill.people(&users).await;

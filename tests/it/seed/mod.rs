@@ -108,8 +108,10 @@ async fn the_class_comes_back_after_a_restart() {
 #[tokio::test]
 async fn with_a_bad_or_expired_token_the_class_gives_up_after_five_tries() {
     let host = TestHost::shared().await;
-    for token in ["nonsense".to_owned(), Claims::of("ada").expiring_in(-3600).sign()] {
-        let mut client = Client::start(host, &token);
+    // Side by side: each waits as long as the class waits between its tries.
+    let tokens = ["nonsense".to_owned(), Claims::of("ada").expiring_in(-3600).sign()];
+    let mut clients = tokens.map(|token| Client::start(host, &token));
+    for client in &mut clients {
         client.wait_for("gave_up").await;
         let mut opened = 0;
         while let Ok(event) = client.events.try_recv() {

@@ -1,0 +1,127 @@
+// Notifications, queues and dead letters in a real browser: live parts, keys, dialogs, messages, pictures.
+'use strict';
+const assert = require('node:assert/strict');
+const { console: console_, fits, pictured, until } = require('../lib.cjs');
+
+const evil = `<img src=x onerror="document.title='owned'">`;
+
+module.exports = {
+  async 'a list of notifications stands still, counts what is new, and keeps what is being typed'(browser, server) {
+    for (let i = 0; i < 8; i += 1) await server.send({ user_id: i % 2 ? 'ada' : 'bo', title: `${evil} ${i}`, notification_type: i % 3 ? 'invoice' : 'general' });
+    const page = await console_(browser, server, '/admin/notifications');
+    await page.locator('tbody tr').nth(7).waitFor();
+    const top = await page.locator('tbody tr').first().getAttribute('id');
+    assert.equal(await page.locator('main img').count(), 0, 'text stays text');
+    await fits(page, 'notifications');
+
+    const filter = page.locator('#list input[name=q]');
+    await filter.fill('channel:ema');
+    const box = page.locator('tbody input[type=checkbox]').nth(2);
+    await box.check();
+    await page.locator('[data-selected]').getByText('1 selected').waitFor();
+    await server.send({ user_id: 'ada', title: 'came later' });
+    await page.locator('#pill a').getByText('1 new').waitFor();
+    assert.equal(await page.locator('tbody tr').first().getAttribute('id'), top, 'a new row pushes nothing');
+    assert.equal(await filter.inputValue(), 'channel:ema', 'half-typed text survives the stream');
+    assert.ok(await box.isChecked(), 'a selection survives the stream');
+    assert.ok(await page.locator('[data-bulk]').isVisible());
+    await page.locator('#pill a').click();
+    await page.locator('tbody tr', { hasText: 'came later' }).waitFor();
+
+    await page.locator('#list input[name=q]').fill('type:invoice');
+    await page.keyboard.press('Enter');
+    await page.waitForURL(/q=type/);
+    await page.goBack();
+    await page.locator('tbody tr', { hasText: 'came later' }).waitFor();
+    assert.ok(!(await page.title()).includes('owned'));
+    assert.deepEqual(page.faults, []);
+    await pictured(page, 'notifications');
+    await page.context().close();
+  },
+
+  async 'by keyboard alone: to the list, to a row, into it and back'(browser, server) {
+    const page = await console_(browser, server, '/admin');
+    await page.locator('#foot').waitFor();
+    await page.keyboard.press('g');
+    await page.keyboard.press('n');
+    await page.waitForURL(/\/admin\/notifications$/);
+    await page.locator('tbody tr').first().waitFor();
+    await page.keyboard.press('j');
+    await page.keyboard.press('x');
+    assert.ok(await page.locator('tbody input').first().isChecked());
+    await page.keyboard.press('Enter');
+    await page.waitForURL(/\/admin\/notifications\/[0-9a-f-]{36}/);
+    await page.locator('.lane').first().waitFor();
+    await page.keyboard.press('Escape');
+    await page.waitForURL(/\/admin\/notifications$/);
+    await page.keyboard.press('/');
+    await page.keyboard.type('ada?');
+    assert.equal(await page.locator('.find input').inputValue(), 'ada?', 'keys are letters while typing');
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('?');
+    await page.locator('#help[open]').waitFor();
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  },
+
+  async 'one notification is followed live, and what it holds is revealed on request'(browser, server) {
+    const sent = await server.send({ user_id: 'ada', title: `${evil} one`, message: 'the body', send_at: new Date(Date.now() + 4000).toISOString() });
+    const page = await console_(browser, server, `/admin/notifications/${sent.notification_id}`);
+    await page.locator('#say', { hasText: 'Scheduled' }).waitFor();
+    await page.locator('#say', { hasText: 'Delivered' }).waitFor({ timeout: 30_000 });
+    await page.locator('.step', { hasText: 'in the inbox' }).first().waitFor();
+    assert.match(await page.locator('.gap').first().innerText(), /waited \d/);
+    await fits(page, 'a notification');
+    await pictured(page, 'notification');
+    await page.getByRole('link', { name: 'Output' }).click();
+    await page.getByRole('button', { name: 'Reveal' }).click();
+    // The first one is the mail's preview line, which readers hide.
+    await page.frameLocator('iframe').getByText('the body').filter({ visible: true }).first().waitFor();
+    assert.equal(await page.locator('main img').count(), 0);
+    assert.ok(!(await page.title()).includes('owned'));
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  },
+
+  async 'pausing says what it did and offers to undo it'(browser, server) {
+    const page = await console_(browser, server, '/admin/queues');
+    const row = page.locator('#q-email');
+    await row.getByRole('button', { name: 'Pause' }).click();
+    const toast = page.locator('.toast', { hasText: 'email is paused' });
+    await toast.waitFor();
+    await row.getByText('Paused').waitFor();
+    await server.send({ to: [{ user_id: 'q', email: 'q@example.org' }], title: 'held', channels: ['email'] });
+    await until('one is held', async () => (await row.locator('td').nth(5).innerText()) === '1');
+    await pictured(page, 'queues');
+    await page.goto(`${server.url}/admin/queues/email`);
+    await page.locator('#head').getByText('Paused').waitFor();
+    await fits(page, 'a queue');
+    await pictured(page, 'queue');
+    await page.locator('#pause').getByRole('button', { name: 'Resume' }).click();
+    await page.locator('.toast', { hasText: 'resumed' }).getByRole('button', { name: 'Undo' }).waitFor();
+    await page.locator('#head').getByText('Healthy').waitFor();
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  },
+
+  async 'the dead letters have an empty state, and no page of them scrolls sideways'(browser, server) {
+    for (const path of ['/admin/dead', '/admin/dead?all=1', '/admin/dead?tab=poison']) {
+      const page = await console_(browser, server, path);
+      await page.locator('#dead').waitFor();
+      await fits(page, path);
+      assert.deepEqual(page.faults, [], path);
+      await page.context().close();
+    }
+  },
+
+  async 'times are shown in the viewer\'s zone, and in UTC on request'(browser, server) {
+    const page = await console_(browser, server, '/admin/queues', { timezoneId: 'Asia/Kathmandu' });
+    await page.locator('[data-zone]', { hasText: 'Kathmandu' }).or(page.locator('[data-zone]', { hasText: 'Katmandu' })).waitFor();
+    const [utc, local] = await page.locator('#foot time').evaluate((t) => [t.dateTime.slice(14, 16), t.textContent.slice(3, 5)]);
+    assert.equal((Number(local) - Number(utc) + 60) % 60, 45, `${local} against ${utc}: five hours and forty-five minutes`);
+    await page.locator('[data-utc]').click();
+    await page.locator('[data-zone]', { hasText: 'UTC' }).waitFor();
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  },
+};

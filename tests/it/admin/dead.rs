@@ -1,0 +1,237 @@
+//! Dead letters and unreadable messages, without scripts: by cause, retried, discarded, in the background.
+
+use super::browser::{Browser, signed_in};
+use campanile_tests::{
+    TestHost,
+    prelude::*,
+    smtp::{Act, SmtpServer, Step},
+};
+use reqwest::StatusCode;
+
+/// `n` mails to this domain that the relay refuses for good, with this reply.
+async fn die(host: &TestHost, relay: &SmtpServer, n: usize, domain: &str, reply: &str) -> String {
+    relay.script(Step::Mail, (0..n).map(|_| Act::say(reply)));
+    let to: Vec<_> =
+        (0..n).map(|i| json!({"user_id": format!("{}{i}", &domain[..1]), "email": format!("p{i}@{domain}")})).collect();
+    let id = host.api().accepted(&json!({"to": to, "title": "T", "channels": ["email"]})).await;
+    until("all of them are dead", || async {
+        let summary = host.api().notification(&id).await["summary"].clone();
+        (summary["dead"] == n).then_some(())
+    })
+    .await;
+    relay.clear_script();
+    id
+}
+
+const REFUSED: &str = "554 5.7.1 not welcome here";
+const POLICY: &str = "550 5.7.0 against our policy";
+
+fn group<'a>(html: &'a str, domain: &str) -> Option<&'a str> {
+    html.split("<tr>").find(|row| row.contains("<a href=\"/admin/dead?") && row.contains(domain))
+}
+
+fn count(row: &str) -> &str {
+    row.split("<td class=\"n\"><b>").nth(1).unwrap().split('<').next().unwrap()
+}
+
+/// The hidden fields of a group's own form.
+fn cause(row: &str) -> Vec<(String, String)> {
+    let form = row.split("action=\"/admin/dead/retry\"").nth(1).unwrap().split("</form>").next().unwrap();
+    form.split("<input type=\"hidden\" name=\"")
+        .skip(1)
+        .map(|f| {
+            let name = f.split('"').next().unwrap();
+            let value = f.split("value=\"").nth(1).unwrap().split('"').next().unwrap();
+            (name.to_owned(), value.replace("&amp;", "&").replace("&#38;", "&"))
+        })
+        .filter(|(name, _)| name != "csrf")
+        .collect()
+}
+
+async fn press(
+    browser: &mut Browser,
+    path: &str,
+    fields: &[(String, String)],
+    more: &[(&str, &str)],
+) -> super::browser::Answer {
+    let mut form: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    form.extend(more);
+    browser.post(path, &form).await
+}
+
+#[tokio::test]
+async fn causes_are_groups_and_a_group_is_retried_whole_with_one_entry() {
+    let relay = SmtpServer::start().await;
+    let host = TestHost::builder().mail_to(relay.address).start().await;
+    die(&host, &relay, 7, "north.example", REFUSED).await;
+    die(&host, &relay, 3, "south.example", REFUSED).await;
+    die(&host, &relay, 2, "north.example", POLICY).await;
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let token = dana.token().await;
+
+    let page = dana.get("/admin/dead").await;
+    assert_eq!(page.body.matches("<a href=\"/admin/dead?channel=").count(), 3, "{}", page.body);
+    let north = group(&page.body, "north.example").unwrap();
+    assert_eq!(count(north), "7", "the largest first");
+    assert!(north.contains("not welcome here"), "with what the far side said");
+    assert!(page.body.contains("12 dead") | page.body.contains(">12<"), "the menu counts them");
+
+    // The group opens to its items.
+    let href = north.split("<a href=\"").nth(1).unwrap().split('"').next().unwrap();
+    let items = dana.get(&href.replace("&amp;", "&").replace("&#38;", "&")).await;
+    assert_eq!(items.body.matches("<tr id=\"d-").count(), 7);
+    assert!(items.body.contains("p•••@north.example") && !items.body.contains("p0@north.example"));
+
+    // Without scripts a page asks first.
+    let fields = cause(north);
+    let asked = press(&mut dana, "/admin/dead/retry", &fields, &[("csrf", &token)]).await;
+    assert!(asked.body.contains("Retry 7 deliveries?") && asked.body.contains("name=\"sure\""), "{}", asked.body);
+    assert_eq!(relay.received().len(), 0);
+    let done = press(&mut dana, "/admin/dead/retry", &fields, &[("csrf", &token), ("sure", "1")]).await;
+    assert_eq!((done.status, done.location.as_deref()), (StatusCode::SEE_OTHER, Some("/admin/dead")));
+    relay.wait_for(7).await;
+    let page = dana.get("/admin/dead").await;
+    assert!(page.body.contains("7 deliveries begin anew."));
+    assert_eq!(count(group(&page.body, "north.example").unwrap()), "2", "the other cause is left alone");
+    assert_eq!(count(group(&page.body, "south.example").unwrap()), "3");
+    let audit = host.api().get("/api/v1/audit").await.expect(200);
+    let entries: Vec<_> =
+        audit["items"].as_array().unwrap().iter().filter(|e| e["action"] == "delivery.replay").collect();
+    assert_eq!(entries.len(), 1, "one act, one entry: {audit}");
+    assert_eq!(entries[0]["detail"]["replayed"], 7);
+}
+
+#[tokio::test]
+async fn two_who_press_retry_at_once_cause_one_attempt_and_the_second_sees_why() {
+    let relay = SmtpServer::start().await;
+    let host = TestHost::builder().mail_to(relay.address).start().await;
+    let id = die(&host, &relay, 1, "north.example", REFUSED).await;
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let mut omar = signed_in(&host, "omar", "operator").await;
+    let (one, two) = (dana.token().await, omar.token().await);
+    let delivery = host.api().notification(&id).await["deliveries"][0]["delivery_id"].as_str().unwrap().to_owned();
+    let path = format!("/admin/notifications/{id}/retry");
+    let form = |token: &str| vec![("csrf".to_owned(), token.to_owned()), ("delivery".to_owned(), delivery.clone())];
+    let (first, second) = (form(&one), form(&two));
+    let back = format!("/admin/notifications/{id}");
+    let more = [("back", back.as_str())];
+    let (a, b) = tokio::join!(press(&mut dana, &path, &first, &more), press(&mut omar, &path, &second, &more));
+    assert_eq!((a.status, b.status), (StatusCode::SEE_OTHER, StatusCode::SEE_OTHER));
+    let pages = [dana.get(&back).await.body, omar.get(&back).await.body];
+    assert_eq!(pages.iter().filter(|p| p.contains("1 delivery begins anew.")).count(), 1);
+    let why = "already retried or no longer dead";
+    assert_eq!(pages.iter().filter(|p| p.contains(why)).count(), 1, "{}", pages[1]);
+    relay.wait_for(1).await;
+    let d = host.api().state(&id, "email", "sent").await;
+    assert_eq!(d["attempts"].as_array().unwrap().len(), 2, "one new attempt only");
+}
+
+#[tokio::test]
+async fn what_is_discarded_leaves_the_list_can_be_taken_back_and_stays_dead() {
+    let relay = SmtpServer::start().await;
+    let host = TestHost::builder().mail_to(relay.address).start().await;
+    let id = die(&host, &relay, 2, "north.example", REFUSED).await;
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let token = dana.token().await;
+    let page = dana.get("/admin/dead").await;
+    let fields = cause(group(&page.body, "north.example").unwrap());
+    let asked = press(&mut dana, "/admin/dead/discard", &fields, &[("csrf", &token)]).await;
+    assert!(asked.body.contains("Discard 2 dead letters?") && asked.body.contains("until retention"));
+    press(&mut dana, "/admin/dead/discard", &fields, &[("csrf", &token), ("sure", "1")]).await;
+    let page = dana.get("/admin/dead").await;
+    assert!(page.body.contains("2 dead letters discarded.") && page.body.contains("Nothing has been given up on"));
+    let deliveries = host.api().notification(&id).await["deliveries"].clone();
+    assert!(deliveries.as_array().unwrap().iter().all(|d| d["state"] == "dead"), "the state is what it was");
+    assert!(dana.get(&format!("/admin/notifications/{id}")).await.body.contains("discarded"));
+
+    // The message offers to undo.
+    let undo = page.body.split("action=\"/admin/dead/recall\"").nth(1).unwrap().split("</form>").next().unwrap();
+    let ids: Vec<(String, String)> = undo
+        .split("name=\"id\" value=\"")
+        .skip(1)
+        .map(|f| ("id".to_owned(), f.split('"').next().unwrap().to_owned()))
+        .collect();
+    assert_eq!(ids.len(), 2);
+    press(&mut dana, "/admin/dead/recall", &ids, &[("csrf", &token)]).await;
+    assert_eq!(count(group(&dana.get("/admin/dead").await.body, "north.example").unwrap()), "2");
+
+    // A second press finds nothing.
+    let nothing =
+        press(&mut dana, "/admin/dead/discard", &[("channel".into(), "sms".into())], &[("csrf", &token)]).await;
+    assert_eq!(nothing.status, StatusCode::SEE_OTHER);
+    assert!(dana.get("/admin/dead").await.body.contains("somebody was faster"));
+}
+
+#[tokio::test]
+async fn many_go_in_the_background_and_more_than_a_hundred_want_the_word() {
+    let relay = SmtpServer::start().await;
+    let host = TestHost::builder().mail_to(relay.address).start().await;
+    die(&host, &relay, 101, "north.example", REFUSED).await;
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let token = dana.token().await;
+    let page = dana.get("/admin/dead").await;
+    let fields = cause(group(&page.body, "north.example").unwrap());
+    let sure = [("csrf", token.as_str()), ("sure", "1"), ("rate", "1000")];
+    let asked = press(&mut dana, "/admin/dead/retry", &fields, &sure).await;
+    assert!(asked.body.contains("Type retry to go on"), "yes is not enough: {}", asked.body);
+    assert!(relay.received().is_empty());
+    let word = [("csrf", token.as_str()), ("sure", "1"), ("rate", "1000"), ("word", "retry")];
+    press(&mut dana, "/admin/dead/retry", &fields, &word).await;
+    assert!(dana.get("/admin/dead").await.body.contains("go in the background"));
+    relay.wait_for(101).await;
+    let http = (dana.http.clone(), dana.base.clone(), dana.cookie.clone().unwrap());
+    until("its progress says that it is done", || async {
+        let page = http.0.get(format!("{}/admin/dead", http.1)).header("cookie", &http.2).send().await.unwrap();
+        let text = page.text().await.unwrap();
+        (text.contains("101 of 101") && text.contains("</i>done</span>")).then_some(())
+    })
+    .await;
+    let audit = host.api().get("/api/v1/audit").await.text;
+    assert_eq!(audit.matches("delivery.replay").count(), 1, "{audit}");
+}
+
+#[tokio::test]
+async fn an_unreadable_message_is_shown_taken_again_or_discarded() {
+    let host = TestHost::builder().production().start().await;
+    crate::amqp::publish_text(&host, "{\"user_id\": <img src=x onerror=alert(1)>", json!({})).await;
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let token = dana.token().await;
+    let mut sam = signed_in(&host, "sam", "support").await;
+    let path = "/admin/dead?tab=poison";
+    let mut page = dana.get(path).await;
+    for _ in 0..200 {
+        if page.body.contains("/admin/dead/poison/") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        page = dana.get(path).await;
+    }
+    assert!(page.body.contains("onerror") && !page.body.contains("<img"), "shown as text");
+    assert!(sam.get(path).await.body.contains("hidden from your role"));
+    let id = page.body.split("/admin/dead/poison/").nth(1).unwrap().split('/').next().unwrap().to_owned();
+    let again = dana.post(&format!("/admin/dead/poison/{id}/again"), &[("csrf", &token), ("back", path)]).await;
+    assert_eq!(again.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(again.body.contains("still not JSON"), "{}", again.body);
+    let sure = [("csrf", token.as_str()), ("back", path), ("sure", "1")];
+    dana.post(&format!("/admin/dead/poison/{id}/discard"), &sure).await;
+    assert!(dana.get(path).await.body.contains("Every message could be read"));
+    assert!(host.api().get("/api/v1/audit").await.text.contains("poison.discard"));
+}
+
+#[tokio::test]
+async fn who_may_not_act_sees_no_button_and_is_refused_by_name() {
+    let relay = SmtpServer::start().await;
+    let host = TestHost::builder().mail_to(relay.address).start().await;
+    die(&host, &relay, 1, "north.example", REFUSED).await;
+    let mut vera = signed_in(&host, "vera", "viewer").await;
+    let token = vera.token().await;
+    let page = vera.get("/admin/dead").await;
+    assert!(!page.body.contains("Retry group") && !page.body.contains("Discard"));
+    for path in ["/admin/dead/retry", "/admin/dead/discard", "/admin/dead/recall", "/admin/dead/stop"] {
+        let refused = vera.post(path, &[("csrf", &token), ("channel", "email"), ("sure", "1")]).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{path}");
+        assert!(refused.body.contains("operator"), "{path}: {}", refused.body);
+    }
+    let mut sam = signed_in(&host, "sam", "support").await;
+    assert!(!sam.get("/admin/dead").await.body.contains("not welcome here"), "what the far side said may name content");
+}

@@ -1,0 +1,12 @@
+//! The console, as a browser without scripts sees it.
+
+mod assets;
+mod browser;
+mod dead;
+mod entry;
+mod notifications;
+mod overview;
+mod people;
+mod queues;
+mod roles;
+mod system;

@@ -1,0 +1,277 @@
+//! Connections, users, keys and members as an operator, an owner and a viewer meet them.
+
+use super::browser::{Browser, PASSWORD, signed_in};
+use campanile_tests::prelude::*;
+use reqwest::StatusCode;
+
+/// Shows as text wherever people can write.
+const EVIL: &str = "<img src=x onerror=alert(1)>";
+
+/// What stands in the element of this id.
+fn shown_once(page: &str, id: &str) -> String {
+    let from = page.split(&format!("<code id=\"{id}\">")).nth(1).unwrap_or_else(|| panic!("no {id} in {page}"));
+    from.split("</code>").next().unwrap().to_owned()
+}
+
+async fn audited(host: &TestHost, action: &str) -> Vec<Value> {
+    let all = host.api().get(&format!("/api/v1/audit?action={action}")).await.expect(200);
+    all["items"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_connection_is_listed_and_closed_and_its_client_learns_why() {
+    let host = TestHost::start().await;
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let csrf = dana.token().await;
+    let empty = dana.get("/admin/connections").await;
+    assert!(empty.body.contains("Nobody is connected") && empty.body.contains("new WebSocket("), "a way to open one");
+
+    let mut ada = Connect::to(&host).token(&token::user("ada")).v1().open().await;
+    let mut bo = Connect::to(&host).token(&token::user("bo")).v1().open().await;
+    let row = until("both are listed", || async {
+        let page = host.api().get("/api/v1/connections").await.expect(200);
+        let items = page["items"].as_array().unwrap().clone();
+        (items.len() == 2).then(|| items.into_iter().find(|c| c["user_id"] == "ada").unwrap())
+    })
+    .await;
+    let id = row["conn_id"].as_str().unwrap();
+    let page = dana.get("/admin/connections").await.body;
+    assert!(page.contains(&format!("/admin/connections/{id}/close")) && page.contains("127.0.0.*"), "masked address");
+    assert!(!page.contains("127.0.0.1</code>"));
+    let only_bo = dana.get("/admin/connections?user=bo").await.body;
+    assert!(only_bo.contains(">bo</a>") && !only_bo.contains(">ada</a>"));
+    let none = dana.get(&format!("/admin/connections?user={}", "%3Cimg%20src=x%3E")).await.body;
+    assert!(none.contains("No connection fits") && !none.contains("<img"));
+    let one = dana.get(&format!("/admin/connections/{id}")).await.body;
+    assert!(one.contains("Connection of ada") && one.contains("new token needed"));
+
+    let mut vera = signed_in(&host, "vera", "viewer").await;
+    let theirs = vera.get("/admin/connections").await.body;
+    assert!(theirs.contains(">ada</a>") && !theirs.contains("/close"), "a viewer finds no way to act");
+
+    let why = [("csrf", csrf.as_str()), ("why", "revoked"), ("back", "/admin/connections")];
+    let closed = dana.post(&format!("/admin/connections/{id}/close"), &why).await;
+    assert_eq!(closed.location.as_deref(), Some("/admin/connections"));
+    assert_eq!(ada.closed().await.code, 4401);
+    until("the row is gone", || async {
+        let page = host.api().get("/api/v1/connections").await.expect(200);
+        (page["items"].as_array().unwrap().len() == 1).then_some(())
+    })
+    .await;
+    let page = dana.get("/admin/connections").await.body;
+    assert!(page.contains("is being closed") && !page.contains(">ada</a>"));
+    let gone = dana.post(&format!("/admin/connections/{id}/close"), &why).await;
+    assert_eq!(gone.status, StatusCode::NOT_FOUND);
+
+    let asked = dana.post("/admin/connections/of/bo/close", &[("csrf", &csrf)]).await;
+    assert!(asked.body.contains("Disconnect all of bo?"), "asked first: {}", asked.body);
+    dana.post("/admin/connections/of/bo/close", &[("csrf", &csrf), ("sure", "1")]).await;
+    assert_eq!(bo.closed().await.code, 1012);
+    assert_eq!(audited(&host, "connection.close").await[0]["detail"]["why"], "revoked");
+    assert_eq!(audited(&host, "user.disconnect").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_is_shown_once_works_overlaps_and_ends() {
+    let host = TestHost::start().await;
+    let mut dana = signed_in(&host, "dana", "owner").await;
+    let csrf = dana.token().await;
+    let wrong = dana.post("/admin/keys", &[("csrf", &csrf), ("name", " ")]).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(wrong.body.contains("1 to 100 characters") && wrong.body.contains("at least one scope"));
+
+    let made =
+        dana.post("/admin/keys", &[("csrf", &csrf), ("name", EVIL), ("scopes", "send"), ("scopes", "read")]).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    assert!(!made.body.contains("<img") && made.body.contains("curl "));
+    let first = shown_once(&made.body, "made");
+    assert!(first.starts_with("cmp_"));
+    let call = async |key: &str| host.api().with_key(key).get("/api/v1/notifications").await.status;
+    assert_eq!(call(&first).await, 200);
+    let list = dana.get("/admin/keys").await.body;
+    assert!(
+        !list.contains(&first) && !list.contains("<img") && list.contains("dana"),
+        "made by dana, never shown again"
+    );
+    assert!(!host.output().contains(&first));
+
+    let id = first.split('_').nth(1).unwrap().to_owned();
+    let rotated = dana.post(&format!("/admin/keys/{id}/rotate"), &[("csrf", &csrf)]).await;
+    let second = shown_once(&rotated.body, "made");
+    assert_ne!(first, second);
+    assert_eq!((call(&first).await, call(&second).await), (200, 200), "both work for a while");
+
+    let asked = dana.post(&format!("/admin/keys/{id}/revoke"), &[("csrf", &csrf)]).await;
+    assert!(asked.body.contains("Revoke") && asked.body.contains("fail from now on"));
+    assert_eq!(call(&first).await, 200, "asking ends nothing");
+    dana.post(&format!("/admin/keys/{id}/revoke"), &[("csrf", &csrf), ("sure", "1")]).await;
+    assert_eq!((call(&first).await, call(&second).await), (401, 200));
+    let again = dana.post(&format!("/admin/keys/{id}/rotate"), &[("csrf", &csrf)]).await;
+    assert_eq!(again.status, StatusCode::UNPROCESSABLE_ENTITY);
+
+    let mut eli = signed_in(&host, "eli", "operator").await;
+    let theirs = eli.get("/admin/keys").await.body;
+    assert!(theirs.contains("cmp_") && !theirs.contains("/revoke") && !theirs.contains("Make key"));
+}
+
+#[tokio::test]
+async fn a_person_is_looked_up_helped_and_erased() {
+    let host = TestHost::start().await;
+    let api = host.api();
+    let person = "mia/\u{1f514}";
+    let at = "/admin/users/mia%2F%F0%9F%94%94";
+    let body = json!({"email": "mia@northwind.example", "locale": "de-DE", "timezone": "Europe/Berlin"});
+    api.put("/api/v1/users/mia%2F%F0%9F%94%94", &body).await.expect(200);
+    api.put("/api/v1/users/milo", &json!({})).await.expect(200);
+    api.notify(person, EVIL).await;
+    api.post(
+        "/api/v1/suppressions",
+        &json!({"channel": "email", "address": "mia@northwind.example", "reason": "bounced"}),
+    )
+    .await
+    .expect(201);
+
+    let mut sam = signed_in(&host, "sam", "support").await;
+    let mut dana = signed_in(&host, "dana", "owner").await;
+    let csrf = dana.token().await;
+    let found = dana.get("/admin/users?q=mia").await.body;
+    assert!(found.contains(at) && !found.contains("milo") && found.contains("m•••@northwind.example"));
+    assert!(dana.get("/admin/users?q=MIA@northwind.example").await.body.contains(at));
+    assert!(dana.get("/admin/users?q=nobody").await.body.contains("Nobody fits"));
+    assert_eq!(dana.get("/admin/users/nobody").await.status, StatusCode::NOT_FOUND);
+
+    let page = dana.get(at).await.body;
+    assert!(page.contains("Suppressed: bounced") && page.contains("&#60;img") && !page.contains("<img"));
+    assert!(!page.contains("mia@northwind.example"), "masked until somebody asks");
+    let theirs = sam.get(at).await.body;
+    assert!(theirs.contains("hidden from your role") && !theirs.contains("onerror"), "support reads no messages");
+    assert!(!theirs.contains("method=\"post\" action=\"/admin/users"));
+
+    let revealed = dana.post(&format!("{at}/reveal"), &[("csrf", &csrf)]).await.body;
+    assert!(revealed.contains("mia@northwind.example") && revealed.contains("Contact points"));
+    assert_eq!(audited(&host, "user.reveal").await[0]["target"], person);
+    let wrong = dana.post(&format!("{at}/edit"), &[("csrf", &csrf), ("email", "no address"), ("locale", EVIL)]).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(wrong.body.contains("email:") && wrong.body.contains("no address") && !wrong.body.contains("<img"));
+    let saved =
+        dana.post(&format!("{at}/edit"), &[("csrf", &csrf), ("email", "mia@new.example"), ("locale", "fr")]).await;
+    assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.body);
+    let stored = api.get("/api/v1/users/mia%2F%F0%9F%94%94").await.expect(200);
+    assert_eq!((&stored["email"], &stored["locale"]), (&json!("mia@new.example"), &json!("fr")));
+    let back = [("csrf", csrf.as_str()), ("email", "mia@northwind.example")];
+    dana.post(&format!("{at}/edit"), &back).await;
+
+    let page = dana.get(at).await.body;
+    let held = page.split("name=\"id\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    dana.post(&format!("{at}/lift"), &[("csrf", &csrf), ("id", &held)]).await;
+    assert!(!dana.get(at).await.body.contains("Suppressed"));
+
+    let minted = dana.post(&format!("{at}/token"), &[("csrf", &csrf)]).await.body;
+    let token = shown_once(&minted, "token");
+    assert_eq!(api.with_key(&token).get("/api/v1/me/unread_count").await.expect(200)["count"], 1);
+    assert!(!host.output().contains(&token));
+
+    let sent = dana.post(&format!("{at}/test"), &[("csrf", &csrf), ("title", "Ping"), ("channels", "websocket")]).await;
+    assert_eq!(sent.status, StatusCode::SEE_OTHER, "{}", sent.body);
+    assert_eq!(api.with_key(&token).get("/api/v1/me/unread_count").await.expect(200)["count"], 2);
+    let export = dana.post(&format!("{at}/export"), &[("csrf", &csrf)]).await;
+    let export: Value = serde_json::from_str(&export.body).expect("JSON");
+    assert_eq!((export["user_id"].as_str(), export["notifications"].as_array().unwrap().len()), (Some(person), 2));
+    assert_eq!(export["contact"]["email"], "mia@northwind.example");
+
+    dana.post(&format!("{at}/disable"), &[("csrf", &csrf)]).await;
+    assert!(dana.get(at).await.body.contains("Disabled"));
+    dana.post(&format!("{at}/enable"), &[("csrf", &csrf)]).await;
+
+    let unsure = dana.post(&format!("{at}/erase"), &[("csrf", &csrf), ("word", "mia")]).await;
+    assert_eq!(unsure.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let erased = dana.post(&format!("{at}/erase"), &[("csrf", &csrf), ("word", person)]).await;
+    assert_eq!(erased.location.as_deref(), Some("/admin/users"), "{}", erased.body);
+    assert!(dana.get("/admin/users").await.body.contains("2 feed items removed"), "what went is told");
+    assert_eq!(api.get("/api/v1/users/mia%2F%F0%9F%94%94").await.status, 404);
+    let log = api.get("/api/v1/audit?limit=100").await;
+    assert!(!log.text.contains(&token), "no secret in the log");
+    let of_users =
+        log.json["items"].as_array().unwrap().iter().filter(|r| r["action"].as_str().unwrap().starts_with("user."));
+    let of_users: Vec<_> = of_users.map(ToString::to_string).collect();
+    assert!(
+        of_users.len() >= 8 && of_users.iter().all(|r| !r.contains("northwind")),
+        "and no address: it outlives an erasure"
+    );
+}
+
+#[tokio::test]
+async fn members_come_by_a_link_and_the_last_owner_stays() {
+    let host = TestHost::start().await;
+    let mut dana = signed_in(&host, "dana", "owner").await;
+    let csrf = dana.token().await;
+    let members = "/admin/settings/members";
+    let wrong = dana.post(members, &[("csrf", &csrf), ("name", "a:b"), ("role", "viewer")]).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let made = dana.post(members, &[("csrf", &csrf), ("name", EVIL), ("role", "viewer")]).await;
+    assert!(made.status == StatusCode::CREATED && !made.body.contains("<img"), "{}", made.body);
+    let link = shown_once(&made.body, "link").replace("&#38;", "&");
+    let once = link.split("once=").nth(1).unwrap();
+    let mut eli = Browser::new(&host);
+    eli.post("/admin/welcome", &[("once", once), ("password", PASSWORD), ("again", PASSWORD)]).await;
+    assert_eq!(eli.get("/admin").await.status, StatusCode::OK);
+    let seen = eli.get("/admin/settings?tab=members").await.body;
+    assert!(seen.contains("dana") && !seen.contains("action=\"/admin/settings/members"), "a viewer changes nobody");
+
+    let page = dana.get("/admin/settings?tab=members").await.body;
+    let ids: Vec<_> = page
+        .split(&format!("{members}/"))
+        .skip(1)
+        .filter_map(|p| p.split_once("/role").map(|(id, _)| id.to_owned()))
+        .filter(|id| id.len() == 36)
+        .collect();
+    assert_eq!(ids.len(), 2, "{page}");
+    let admins = host.api().get("/api/v1/admins").await.expect(200);
+    let dana_first = admins["items"][0]["name"] == "dana";
+    let (me, them) = if dana_first { (&ids[0], &ids[1]) } else { (&ids[1], &ids[0]) };
+    let last = dana.post(&format!("{members}/{me}/disable"), &[("csrf", &csrf)]).await;
+    assert!(last.status == StatusCode::CONFLICT && last.body.contains("last owner"), "{}", last.body);
+    let raised = dana.post(&format!("{members}/{them}/role"), &[("csrf", &csrf), ("role", "operator")]).await;
+    assert_eq!(raised.status, StatusCode::SEE_OTHER);
+    assert_eq!(eli.get("/admin").await.status, StatusCode::SEE_OTHER, "another role begins with a new session");
+    dana.post(&format!("{members}/{them}/disable"), &[("csrf", &csrf)]).await;
+    let denied = eli.post("/admin/sign-in", &[("name", EVIL), ("password", PASSWORD)]).await;
+    assert_eq!(denied.status, StatusCode::UNAUTHORIZED);
+    assert!(!audited(&host, "admin.change").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_new_password_ends_every_other_session_and_renews_this_one() {
+    let host = TestHost::start().await;
+    let mut here = signed_in(&host, "dana", "viewer").await;
+    let mut there = Browser::new(&host);
+    there.post("/admin/sign-in", &[("name", "dana"), ("password", PASSWORD)]).await;
+    assert_eq!(there.get("/admin").await.status, StatusCode::OK);
+    let before = here.cookie.clone().unwrap();
+    let csrf = here.token().await;
+    let new = "another sentence";
+    let form = |present: &'static str, again: &'static str| {
+        [("csrf", csrf.clone()), ("present", present.into()), ("password", new.into()), ("again", again.into())]
+    };
+    let pairs = |f: &[(&'static str, String); 4]| f.clone();
+    for (present, again, status) in
+        [("wrong", new, StatusCode::FORBIDDEN), (PASSWORD, "x", StatusCode::UNPROCESSABLE_ENTITY)]
+    {
+        let f = pairs(&form(present, again));
+        let f: Vec<_> = f.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        assert_eq!(here.post("/admin/settings/password", &f).await.status, status);
+    }
+    let f = pairs(&form(PASSWORD, new));
+    let f: Vec<_> = f.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let changed = here.post("/admin/settings/password", &f).await;
+    assert_eq!(changed.status, StatusCode::SEE_OTHER, "{}", changed.body);
+    assert_eq!(here.get("/admin").await.status, StatusCode::OK, "this browser goes on");
+    let session = |c: &str| c.split("; ").find(|c| c.starts_with("campanile=")).map(str::to_owned);
+    assert_ne!(session(&before), session(here.cookie.as_deref().unwrap()), "under a new id");
+    let mut stolen = Browser { cookie: Some(before), ..Browser::new(&host) };
+    assert_eq!(stolen.get("/admin").await.status, StatusCode::SEE_OTHER, "the old id is dead");
+    assert_eq!(there.get("/admin").await.status, StatusCode::SEE_OTHER);
+    let old = there.post("/admin/sign-in", &[("name", "dana"), ("password", PASSWORD)]).await;
+    assert_eq!(old.status, StatusCode::UNAUTHORIZED);
+    assert!(!host.output().contains(new));
+}

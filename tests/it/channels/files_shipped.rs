@@ -1,0 +1,220 @@
+//! Channels that ship with the product, from files, on the real binary: webhook against a scripted provider, and e-mail in
+//! the place of the one that is linked in.
+
+use super::files_kit::{BOTH, House, children, email, note, outcomes, webhook};
+use campanile_tests::{prelude::*, smtp::SmtpServer};
+use std::{
+    collections::VecDeque,
+    fs,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// An HTTP server that answers as it is told, and 200 when it is told nothing.
+struct Provider {
+    address: SocketAddr,
+    script: Arc<Mutex<VecDeque<&'static str>>>,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Provider {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (script, seen) = (Arc::<Mutex<VecDeque<&'static str>>>::default(), Arc::<Mutex<Vec<String>>>::default());
+        let (answers, requests) = (script.clone(), seen.clone());
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(serve(socket, answers.clone(), requests.clone()));
+            }
+        });
+        Self { address, script, seen }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/in", self.address)
+    }
+
+    fn next(&self, answer: &'static str) {
+        self.script.lock().unwrap().push_back(answer);
+    }
+
+    fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+/// One connection, one request after the other.
+async fn serve(
+    mut socket: TcpStream,
+    answers: Arc<Mutex<VecDeque<&'static str>>>,
+    requests: Arc<Mutex<Vec<String>>>,
+) -> std::io::Result<()> {
+    let mut got = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&got).into_owned();
+        let length = |head: &str| {
+            let line =
+                head.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned));
+            line.map_or(0, |n| n.trim().parse::<usize>().unwrap())
+        };
+        if let Some((head, body)) = text.split_once("\r\n\r\n")
+            && body.len() >= length(head)
+        {
+            requests.lock().unwrap().push(text);
+            got.clear();
+            let answer = answers.lock().unwrap().pop_front().unwrap_or("200 OK");
+            let (status, headers) = answer.split_once('\n').unwrap_or((answer, ""));
+            socket.write_all(format!("HTTP/1.1 {status}\r\n{headers}content-length: 0\r\n\r\n").as_bytes()).await?;
+            continue;
+        }
+        if socket.read_buf(&mut got).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn hook(name: &str, url: &str) -> Value {
+    json!({"name": name, "plugin": "webhook", "channel": name, "config": {"url": url, "secret": SECRET}})
+}
+
+#[tokio::test]
+async fn webhook_delivers_by_the_host_s_requests_in_both_isolation_levels() {
+    for isolation in BOTH {
+        let provider = Provider::start().await;
+        let mut house = House::new(|b| b.set("retry.schedule", "[\"50ms\", \"50ms\", \"50ms\"]"));
+        house.add(webhook(), &["--private-host", "127.0.0.1", "--isolation", isolation]).await;
+        house.host.launch().await;
+        assert_eq!(house.known("webhook").await["origin"]["isolation"], isolation);
+        house.create(&hook("shop", &provider.url())).await;
+        let workers = children(house.host.pid());
+        assert_eq!(workers.len(), usize::from(isolation == "process"), "{workers:?}");
+
+        provider.next("503 Not now");
+        provider.next("429 Slower\nretry-after: 0\r\n");
+        let id = house.send("shop", "till-1").await;
+        let delivery = house.host.api().state(&id, "shop", "sent").await;
+        assert_eq!(outcomes(&delivery), ["retry", "throttled", "ok"], "{delivery}");
+        let seen = provider.seen();
+        assert_eq!(seen.len(), 3);
+        let id = |request: &String| request.lines().find(|l| l.starts_with("webhook-id: ")).unwrap().to_owned();
+        assert!(seen.iter().all(|r| id(r) == id(&seen[0])), "the same id in every attempt: {seen:?}");
+        assert!(
+            seen[2].contains("webhook-signature: v1,") && seen[2].contains("\"recipient\":\"till-1\""),
+            "{}",
+            seen[2]
+        );
+        // Nobody repeats a refusal of the message.
+        provider.next("422 No");
+        let refused = house.send("shop", "till-2").await;
+        let delivery = house.host.api().state(&refused, "shop", "dead").await;
+        assert_eq!(outcomes(&delivery), ["permanent"], "{delivery}");
+
+        // The secret is typed in once and comes out nowhere.
+        let shown = house.instance("shop").await.to_string();
+        assert!(shown.contains("sealed"), "{shown}");
+        let mut places = vec![shown, house.host.output()];
+        for path in [
+            "/api/v1/plugins",
+            "/api/v1/audit",
+            "/metrics",
+            "/api/v1/instances/shop/logs",
+            "/api/v1/instances/shop/versions",
+        ] {
+            places.push(house.host.api().get(path).await.text);
+        }
+        for pid in workers {
+            places.extend(
+                ["environ", "cmdline"].map(|f| fs::read_to_string(format!("/proc/{pid}/{f}")).unwrap_or_default()),
+            );
+        }
+        for place in &places {
+            assert!(!place.contains(&SECRET["whsec_".len()..]), "{place}");
+        }
+        house.host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_s_request_reaches_no_host_that_it_may_not_call() {
+    let provider = Provider::start().await;
+    let mut house = House::new(|b| b);
+    // Every public host; none in our own network.
+    house.add(webhook(), &["--allow-host", "*"]).await;
+    house.host.launch().await;
+    let inside = provider.address.port();
+    let places = [
+        ("loopback", format!("https://127.0.0.1:{inside}/")),
+        ("metadata", "https://169.254.169.254/latest/meta-data/".to_owned()),
+        ("mapped", format!("https://[::ffff:127.0.0.1]:{inside}/")),
+        ("by-name", format!("https://localhost:{inside}/")),
+        ("clear-text", "http://example.org/".to_owned()),
+    ];
+    for (name, url) in &places {
+        house.create(&hook(name, url)).await;
+        let id = house.send(name, "x").await;
+        let delivery = house.host.api().state(&id, name, "dead").await;
+        assert_eq!(outcomes(&delivery), ["permanent"], "{name}: {delivery}");
+    }
+    assert!(provider.seen().is_empty(), "{:?}", provider.seen());
+    let metrics = house.host.api().metrics().await;
+    let refused = "campanile_plugin_http_requests_total{plugin=\"webhook\",outcome=\"refused\"}";
+    assert_eq!(metrics.get(refused), Some(&(places.len() as f64)), "{metrics:?}");
+    // One host, by name.
+    house.add(webhook(), &["--allow-host", "hooks.example.org"]).await;
+    assert!(house.reload("webhook").await.status.success());
+    house.create(&hook("elsewhere", "https://example.org/")).await;
+    let id = house.send("elsewhere", "x").await;
+    let delivery = house.host.api().state(&id, "elsewhere", "dead").await;
+    assert!(delivery["attempts"][0]["message"].as_str().unwrap().contains("allowed_hosts"), "{delivery}");
+    house.host.stop().await;
+}
+
+#[tokio::test]
+async fn e_mail_from_a_file_takes_the_place_of_the_one_that_is_linked_in() {
+    for isolation in BOTH {
+        let relay = SmtpServer::start().await;
+        let mut house = House::new(|b| b.mail_to(relay.address));
+        let shown = house.add(&email(), &["--isolation", isolation]).await;
+        assert!(shown.contains("email "), "{shown}");
+        house.host.launch().await;
+        let known = house.known("email").await;
+        assert_eq!((&known["origin"]["isolation"], &known["refusal"]), (&json!(isolation), &Value::Null), "{known}");
+        assert_eq!(children(house.host.pid()).len(), usize::from(isolation == "process"));
+        let mail = json!({"to": [{"user_id": "ada", "email": "ada@example.org"}], "title": "Ding", "message": "Dong.",
+            "channels": ["email"]});
+        let id = house.host.api().accepted(&mail).await;
+        let delivery = house.host.api().state(&id, "email", "sent").await;
+        assert_eq!(outcomes(&delivery), ["ok"], "{delivery}");
+        let received = relay.wait_for(1).await;
+        assert_eq!(
+            (received[0].from.as_str(), received[0].to.as_slice()),
+            ("notify@example.org", &["ada@example.org".to_owned()][..])
+        );
+        assert_eq!(received[0].message_id(), format!("<{}@example.org>", delivery["delivery_id"].as_str().unwrap()));
+        // Off the list, the one that is linked in goes on in its place.
+        assert!(house.plugin(&["remove", "email"]).await.status.success());
+        assert!(house.reload("email").await.status.success());
+        assert_eq!(house.known("email").await["origin"]["isolation"], "built-in");
+        let id = house.host.api().accepted(&mail).await;
+        house.host.api().state(&id, "email", "sent").await;
+        relay.wait_for(2).await;
+        house.host.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_to_nobody_is_no_plugin_s_business() {
+    let mut house = House::new(|b| b);
+    house.add(webhook(), &["--allow-host", "*"]).await;
+    house.host.launch().await;
+    let nobody = house.host.api().send(&note("webhook", "x")).await;
+    assert_eq!(nobody.status, 422, "a plugin without an instance is no channel: {}", nobody.text);
+    house.host.stop().await;
+}
