@@ -1,7 +1,8 @@
 //! How long the queues are: asked of the broker beside the hot path, kept for a moment.
 //!
 //! Between two looks what this node published is added, so that a relay in full swing stops in time; what consumers took
-//! shows at the next look, which comes soon then. Absent on purpose: looking at queues that nobody asks about.
+//! shows at the next look, which comes soon then. A look also tells a consumer that hears nothing whether the broker still
+//! knows it. Absent on purpose: looking at queues that nobody asks about.
 
 use super::Shared;
 use crate::amqp::{self, topology};
@@ -36,9 +37,16 @@ struct State {
     asked: HashSet<ChannelName>,
 }
 
+/// What the broker says of a queue.
+#[derive(Clone, Copy)]
+struct Count {
+    ready: u64,
+    consumers: u32,
+}
+
 struct Depth {
     /// At the last look.
-    seen: u64,
+    seen: Count,
     at: Instant,
     /// By this node since then.
     published: u64,
@@ -61,7 +69,7 @@ impl Depths {
             self.asked.notify_one();
         }
         let depth = depth?;
-        let now = depth.seen + depth.published;
+        let now = depth.seen.ready + depth.published;
         depth.told = depth.told.max(now);
         Some(now)
     }
@@ -77,8 +85,19 @@ impl Depths {
         self.shorter.notified().await;
     }
 
+    /// When the newest look was, if that is later than `after`, and whether it speaks against it that a consumer hears nothing:
+    /// the broker knows of no consumer, or has messages to hand out. Asks for the next look.
+    pub(super) fn odd_silence(&self, channel: &ChannelName, after: Instant) -> Option<(Instant, bool)> {
+        let mut state = self.lock();
+        if state.asked.insert(channel.clone()) {
+            self.asked.notify_one();
+        }
+        let depth = state.known.get(channel).filter(|d| d.at > after)?;
+        Some((depth.at, depth.seen.consumers == 0 || depth.seen.ready > 0))
+    }
+
     /// `counted` were in when this node had published `included` of its own since the last look.
-    fn saw(&self, channel: &ChannelName, counted: Option<u64>, included: u64) {
+    fn saw(&self, channel: &ChannelName, counted: Option<Count>, included: u64) {
         let mut state = self.lock();
         let Some(counted) = counted else {
             state.known.remove(channel);
@@ -86,8 +105,9 @@ impl Depths {
         };
         let before = state.known.remove(channel);
         let (published, told) = before.map_or((0, 0), |d| (d.published.saturating_sub(included), d.told));
-        let shorter = counted + published < told;
-        let told = if shorter { counted + published } else { told };
+        let now = counted.ready + published;
+        let shorter = now < told;
+        let told = if shorter { now } else { told };
         let depth = Depth { seen: counted, at: Instant::now(), published, told };
         state.known.insert(channel.clone(), depth);
         drop(state);
@@ -118,9 +138,8 @@ pub(super) async fn refresh(shared: Arc<Shared>) {
     }
 }
 
-/// Messages that are ready, by a declaration that changes nothing. Over the consumers' connection: the other one may be
-/// blocked.
-async fn count(shared: &Shared, amqp: &mut Option<(u64, lapin::Channel)>, channel: &ChannelName) -> Option<u64> {
+/// By a declaration that changes nothing. Over the consumers' connection: the other one may be blocked.
+async fn count(shared: &Shared, amqp: &mut Option<(u64, lapin::Channel)>, channel: &ChannelName) -> Option<Count> {
     let session = shared.work.current()?;
     let usable = amqp.as_ref().is_some_and(|(number, c)| *number == session.number && c.status().connected());
     if !usable {
@@ -129,7 +148,7 @@ async fn count(shared: &Shared, amqp: &mut Option<(u64, lapin::Channel)>, channe
     let (_, open) = amqp.as_ref()?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     match open.queue_declare(topology::work_queue(channel).into(), options, FieldTable::default()).await {
-        Ok(queue) => Some(u64::from(queue.message_count())),
+        Ok(queue) => Some(Count { ready: queue.message_count().into(), consumers: queue.consumer_count() }),
         Err(e) => {
             if amqp::is_not_found(&e) {
                 shared.missed(channel);
@@ -143,17 +162,36 @@ async fn count(shared: &Shared, amqp: &mut Option<(u64, lapin::Channel)>, channe
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "a look may see nothing")]
+    fn ready(ready: u64) -> Option<Count> {
+        Some(Count { ready, consumers: 1 })
+    }
+
+    #[test]
+    fn silence_is_odd_where_nobody_is_known_or_something_waits() {
+        let (depths, email, start) = (Depths::default(), ChannelName::email(), Instant::now());
+        let odd = |after| depths.odd_silence(&email, after).map(|(_, odd)| odd);
+        assert_eq!(odd(start), None, "nobody has looked yet");
+        depths.saw(&email, ready(0), 0);
+        assert_eq!(odd(start), Some(false));
+        assert_eq!(odd(Instant::now()), None, "a look from before says nothing");
+        depths.saw(&email, ready(3), 0);
+        assert_eq!(odd(start), Some(true));
+        depths.saw(&email, Some(Count { ready: 0, consumers: 0 }), 0);
+        assert_eq!(odd(start), Some(true));
+    }
+
     #[test]
     fn what_was_published_counts_until_the_next_look() {
         let (depths, email) = (Depths::default(), ChannelName::email());
         depths.published(&email, 5);
         assert_eq!(depths.of(&email), None, "nobody has looked yet");
-        depths.saw(&email, Some(2), 0);
+        depths.saw(&email, ready(2), 0);
         depths.published(&email, 5);
         assert_eq!(depths.of(&email), Some(7));
         // Three more while the broker counted: they may or may not be in its figure, so they stay counted.
         depths.published(&email, 3);
-        depths.saw(&email, Some(6), 5);
+        depths.saw(&email, ready(6), 5);
         assert_eq!(depths.of(&email), Some(9));
         depths.saw(&email, None, 0);
         assert_eq!(depths.of(&email), None, "a queue that can't be seen has no length");
@@ -162,14 +200,14 @@ mod tests {
     #[tokio::test]
     async fn who_was_told_of_a_long_line_hears_of_a_shorter_one() {
         let (depths, email) = (Depths::default(), ChannelName::email());
-        depths.saw(&email, Some(10), 0);
+        depths.saw(&email, ready(10), 0);
         assert_eq!(depths.of(&email), Some(10));
-        depths.saw(&email, Some(10), 0);
+        depths.saw(&email, ready(10), 0);
         let heard = async |limit| timeout(Duration::from_millis(limit), depths.shorter()).await.is_ok();
         assert!(!heard(0).await);
-        depths.saw(&email, Some(4), 0);
+        depths.saw(&email, ready(4), 0);
         assert!(heard(1000).await);
-        depths.saw(&email, Some(4), 0);
+        depths.saw(&email, ready(4), 0);
         assert!(!heard(0).await, "once");
     }
 }

@@ -20,9 +20,18 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// How often a consumer that hears nothing asks whether that can be.
+const ASK: Duration = Duration::from_secs(1);
+/// Looks in a row that must speak against it: one may fall between a message's coming and our taking it, or into an election.
+const LOOKS: u32 = 3;
 
 pub(super) struct RabbitSubscription {
     shared: Arc<Shared>,
@@ -102,6 +111,12 @@ impl RabbitSubscription {
         }
     }
 
+    fn unknown(&self) -> QueueError {
+        self.shared.missed(&self.channel);
+        let queue = topology::work_queue(&self.channel);
+        QueueError::Broker(format!("RabbitMQ delivers nothing of queue {queue:?} and did not say that it ended"))
+    }
+
     /// What can be handed out of the first `max`, in order. What can't be read goes to the poison list first.
     async fn readable(&mut self, max: usize) -> Result<Vec<Envelope>, QueueError> {
         let mut at = 0;
@@ -151,9 +166,13 @@ impl Subscription for RabbitSubscription {
                 let first = tokio::select! {
                     biased;
                     () = closed.cancelled() => return Err(QueueError::Closed),
-                    first = consumer.next() => first,
+                    first = consumer.next() => Some(first),
+                    () = forgotten(&self.shared, &self.channel) => None,
                 };
-                self.keep(first)?;
+                match first {
+                    Some(first) => self.keep(first)?,
+                    None => return Err(self.unknown()),
+                }
             }
             while self.inbox.len() < max
                 && let Some(more) = self.consumer.as_mut().and_then(|c| c.next().now_or_never())
@@ -171,6 +190,19 @@ impl Subscription for RabbitSubscription {
     /// mean by mistake.
     async fn ack_through(&mut self, tag: u64) -> Result<(), QueueError> {
         self.amqp.basic_ack(tag, BasicAckOptions { multiple: true }).await.map_err(|e| self.lost(&e))
+    }
+}
+
+/// Returns when the broker no longer knows this consumer, or keeps messages from it. We wait before we declare a deleted queue
+/// again ([`REST`](super::REST)); others who do it at once end its consumers without a word.
+async fn forgotten(shared: &Shared, channel: &ChannelName) {
+    let (mut since, mut against) = (Instant::now(), 0);
+    while against < LOOKS {
+        tokio::time::sleep(ASK).await;
+        if let Some((at, odd)) = shared.depths.odd_silence(channel, since) {
+            since = at;
+            against = if odd { against + 1 } else { 0 };
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 use campanile_model::{
     ChannelName, DeliveryId,
-    ports::{QueueError, WorkQueue},
+    ports::{QueueError, Subscription, WorkQueue},
 };
 use serde_json::json;
 use std::{collections::HashSet, sync::Arc};
@@ -76,6 +76,62 @@ async fn a_returned_message_counts_as_failed_and_its_queue_is_made_again() {
     rig.queue.publish(&rig.email, &all).await.unwrap();
     let mut sub = subscribe(&*rig.queue, &rig.email, 10).await;
     assert_eq!(of(&take(sub.as_mut(), 2).await), all);
+    rig.queue.close().await;
+}
+
+/// A message, however often the consumer must begin anew for it.
+async fn comes(rig: &Rig, sub: &mut Box<dyn Subscription>, wanted: DeliveryId) {
+    let coming = async {
+        loop {
+            match sub.receive(10).await {
+                Ok(envelopes) => {
+                    sub.ack_through(envelopes.last().expect("some came").tag).await.unwrap();
+                    if of(&envelopes).contains(&wanted) {
+                        return;
+                    }
+                }
+                Err(_) => *sub = subscribe(&*rig.queue, &rig.email, 2).await,
+            }
+        }
+    };
+    timeout(LONG, coming).await.expect("the message comes");
+}
+
+/// Declared again in the very moment of its deletion, it would keep its consumers and tell them nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_of_a_deleted_queue_get_what_is_published_after_it() {
+    let Some(rig) = Rig::new().await else { return };
+    let other = rabbit(&rig.vhost.url(), &rig.store, 1000);
+    rig.publish(&ids(1)).await;
+    other.publish(&rig.email, &ids(1)).await.unwrap();
+    let mut sub = subscribe(&*rig.queue, &rig.email, 2).await;
+    for _ in 0..3 {
+        let one = ids(1);
+        rig.vhost.delete_queue(QUEUE).await;
+        until("it is published", async || other.publish(&rig.email, &one).await.is_ok()).await;
+        comes(&rig, &mut sub, one[0]).await;
+    }
+    other.close().await;
+    rig.queue.close().await;
+}
+
+/// Somebody else deletes the queue and declares it at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_the_broker_forgot_without_a_word_begins_anew() {
+    let Some(rig) = Rig::new().await else { return };
+    let other = rabbit(&rig.vhost.url(), &rig.store, 1000);
+    rig.publish(&ids(1)).await;
+    let mut sub = subscribe(&*rig.queue, &rig.email, 2).await;
+    take(sub.as_mut(), 1).await;
+    let somebody = lapin::Connection::connect(&rig.vhost.url(), lapin::ConnectionProperties::default()).await.unwrap();
+    let amqp = somebody.create_channel().await.unwrap();
+    amqp.queue_delete(QUEUE.into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
+    crate::amqp::topology::declare_work(&somebody, &rig.email, 1000).await.unwrap();
+    // More than it may hold: what it holds unknowingly it can't give back.
+    let many = ids(5);
+    other.publish(&rig.email, &many).await.unwrap();
+    comes(&rig, &mut sub, many[4]).await;
+    other.close().await;
     rig.queue.close().await;
 }
 
