@@ -31,7 +31,10 @@ pub struct Field {
     pub label: String,
     pub help: String,
     pub unit: String,
+    /// Where its group is filled in at all.
     pub required: bool,
+    /// The form can't do without it: it is required, and so is each group around it.
+    pub must: bool,
     pub problem: String,
     pub kind: Kind,
 }
@@ -109,7 +112,7 @@ impl Field {
 /// Fields for this value. Problems whose place has no field come back, for the top of the form.
 pub fn fields(schema: &Value, value: &Value, problems: &[Wrong]) -> (Vec<Field>, Vec<String>) {
     let mut left: Vec<Wrong> = problems.to_vec();
-    let drawn = group(schema, schema, value, "", 0, &mut left);
+    let drawn = group(&Around { root: schema, must: true, depth: 0 }, schema, value, "", &mut left);
     let rest = left
         .into_iter()
         .map(|w| if w.pointer.is_empty() { w.message } else { format!("{}: {}", w.pointer, w.message) })
@@ -117,22 +120,40 @@ pub fn fields(schema: &Value, value: &Value, problems: &[Wrong]) -> (Vec<Field>,
     (drawn, rest)
 }
 
-fn group(root: &Value, schema: &Value, value: &Value, at: &str, depth: usize, left: &mut Vec<Wrong>) -> Vec<Field> {
-    schema::properties(root, schema)
+/// Where a group stands.
+struct Around<'a> {
+    root: &'a Value,
+    must: bool,
+    depth: usize,
+}
+
+fn group(around: &Around, schema: &Value, value: &Value, at: &str, left: &mut Vec<Wrong>) -> Vec<Field> {
+    let mut properties = schema::properties(around.root, schema);
+    // What must be said, then what nobody else says, then what has a value already, and groups last.
+    properties.sort_by_key(|p| {
+        let is_group = schema::shape(&p.schema, false) == Shape::Group;
+        (is_group, !p.required, schema::has_default(&p.schema))
+    });
+    properties
         .into_iter()
         .map(|p| {
+            let must = around.must && p.required;
             let pointer = schema::below(at, &p.name);
             let known = value.get(&p.name).unwrap_or(&Value::Null);
-            let shape = schema::shape(&p.schema, depth + 1 >= DEPTH);
+            let shape = schema::shape(&p.schema, around.depth + 1 >= DEPTH);
             let kind = match &shape {
-                Shape::Group => Kind::Group { fields: group(root, &p.schema, known, &pointer, depth + 1, left) },
+                Shape::Group => {
+                    let inside = Around { root: around.root, must, depth: around.depth + 1 };
+                    Kind::Group { fields: group(&inside, &p.schema, known, &pointer, left) }
+                }
                 _ => kind(&shape, &p.schema, known),
             };
             Field {
                 label: schema::label(&p.name, &p.schema),
-                help: schema::text(&p.schema, "description"),
+                help: schema::text(&p.schema, "description").replace('`', ""),
                 unit: schema::unit(&p.name, &p.schema),
                 required: p.required,
+                must,
                 problem: problem_at(&pointer, left),
                 pointer,
                 kind,
@@ -184,6 +205,9 @@ fn kind(shape: &Shape, schema: &Value, value: &Value) -> Kind {
             };
             Kind::Text { value: shown, input, default }
         }
+        // What was typed and could not be read.
+        Shape::Items if value.is_string() => Kind::Area { value: shown, how: "items" },
+        Shape::Pairs if value.is_string() => Kind::Area { value: shown, how: "pairs" },
         Shape::Items => {
             let lines: Vec<_> = value.as_array().into_iter().flatten().map(schema::shown).collect();
             Kind::Area { value: lines.join("\n"), how: "items" }
@@ -194,8 +218,12 @@ fn kind(shape: &Shape, schema: &Value, value: &Value) -> Kind {
             Kind::Area { value: lines.join("\n"), how: "pairs" }
         }
         Shape::Json | Shape::Group => {
-            let text =
-                if value.is_null() { String::new() } else { serde_json::to_string_pretty(value).unwrap_or_default() };
+            let text = match value {
+                Value::Null => String::new(),
+                // Typed and no JSON; what was read shows its quotes.
+                Value::String(typed) if serde_json::from_str::<Value>(typed).is_err() => typed.clone(),
+                value => serde_json::to_string_pretty(value).unwrap_or_default(),
+            };
             Kind::Area { value: text, how: "json" }
         }
     }

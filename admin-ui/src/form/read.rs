@@ -10,11 +10,12 @@ use serde_json::{Map, Number, Value, json};
 /// and so does a secret whose box was left empty.
 ///
 /// # Errors
-/// What can't be read, by place. Whether the value is allowed is not asked here.
-pub fn read(schema: &Value, posted: &[(String, String)], before: &Value) -> Result<Value, Vec<Wrong>> {
+/// What can't be read, by place, and the value with the text that was typed there, so that the form loses nothing. Whether the
+/// value is allowed is not asked here.
+pub fn read(schema: &Value, posted: &[(String, String)], before: &Value) -> Result<Value, (Value, Vec<Wrong>)> {
     let mut wrong = Vec::new();
-    let value = object(&Form { root: schema, posted }, schema, before, "", 0, &mut wrong);
-    if wrong.is_empty() { Ok(Value::Object(value)) } else { Err(wrong) }
+    let value = Value::Object(object(&Form { root: schema, posted }, schema, before, "", 0, &mut wrong));
+    if wrong.is_empty() { Ok(value) } else { Err((value, wrong)) }
 }
 
 struct Form<'a> {
@@ -50,8 +51,9 @@ fn object(
             shape => match leaf(form, &shape, &p.schema, old, &pointer) {
                 Ok(value) => value,
                 Err(message) => {
+                    let typed = form.get(&pointer).unwrap_or_default().replace("\r\n", "\n");
                     wrong.push(Wrong { pointer, message });
-                    continue;
+                    Some(Value::String(typed))
                 }
             },
         };

@@ -171,6 +171,11 @@ pub fn unit(name: &str, schema: &Value) -> String {
         .map_or_else(String::new, |(_, unit)| unit.to_owned())
 }
 
+/// A value of its own holds when nothing is typed.
+pub fn has_default(schema: &Value) -> bool {
+    schema.get("default").is_some_and(|d| !d.is_null() && d.as_str() != Some(""))
+}
+
 /// For an input: text as it is, nothing as nothing.
 pub fn shown(value: &Value) -> String {
     match value {

@@ -74,6 +74,10 @@ fn each_place_gets_a_field_that_fits() {
     let (fields, rest) = fields(&schema(), &value(), &[]);
     assert!(rest.is_empty());
     assert_eq!(fields[0].pointer, "/token", "what is required comes first");
+    assert!(fields[0].must && fields[0].render().unwrap().contains("type=\"password\""));
+    let host = find(&fields, "/proxy/host");
+    assert!(host.required && !host.must, "a group that may be left out holds nobody up");
+    assert!(!host.render().unwrap().contains(" required>") && !host.render().unwrap().contains(" required "));
     let kind = |pointer: &str| find(&fields, pointer).kind.clone();
     assert!(matches!(kind("/url"), Kind::Text { input: "url", .. }));
     assert_eq!(kind("/token"), Kind::Secret { known: "set".into() });
@@ -146,7 +150,15 @@ fn what_cannot_be_read_is_said_at_its_place() {
     for (name, text) in [("/retries", "many"), ("/odd", "[1,"), ("/mode", "dead"), ("/headers", "nonsense")] {
         set(&mut posted, name, text);
     }
-    let wrong = read(&schema(), &posted, &json!({})).unwrap_err();
+    let (typed, wrong) = read(&schema(), &posted, &json!({})).unwrap_err();
+    let (kept, _) = fields(&schema(), &typed, &wrong);
+    for (name, text) in &posted {
+        let kind = &find(&kept, name).kind;
+        let (Kind::Number { value, .. } | Kind::Area { value, .. } | Kind::Choice { value, .. }) = kind else {
+            panic!("{name}: {kind:?}")
+        };
+        assert_eq!(value, text, "what was typed at {name} is still there");
+    }
     let mut places: Vec<_> = wrong.iter().map(|w| w.pointer.as_str()).collect();
     places.sort_unstable();
     assert_eq!(places, ["/headers", "/mode", "/odd", "/retries"]);

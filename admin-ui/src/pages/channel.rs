@@ -126,6 +126,8 @@ impl Instance {
 #[derive(Debug, Clone, Default)]
 pub struct Crash {
     pub reason: String,
+    /// It runs again already.
+    pub again: bool,
     /// For machines, and in UTC.
     pub next: Option<(String, String)>,
     pub lines: Vec<String>,
@@ -240,7 +242,12 @@ mod tests {
             editable: true,
             reloadable: true,
             open: true,
-            crash: Some(Crash { reason: EVIL.into(), next: Some(("x".into(), "y".into())), lines: vec![EVIL.into()] }),
+            crash: Some(Crash {
+                reason: EVIL.into(),
+                again: false,
+                next: Some(("x".into(), "y".into())),
+                lines: vec![EVIL.into()],
+            }),
             ..Instance::default()
         };
         let csrf = || "token".to_owned();

@@ -79,11 +79,13 @@ pub struct NodeFacts {
 }
 
 /// Console pages that exist: nothing links to one that does not.
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 13] = [
     "/admin",
     "/admin/notifications",
     "/admin/connections",
     "/admin/queues",
+    "/admin/channels",
+    "/admin/plugins",
     "/admin/dead",
     "/admin/search",
     "/admin/users",

@@ -2,7 +2,10 @@
 //!
 //! Each part is a template of its own, so that the page and its live stream are drawn by the same code.
 
-use super::{Frame, range::Range};
+use super::{
+    Frame,
+    range::{Range, Stretch},
+};
 use crate::{
     chart::{self, Scale, Spark},
     format::{self, Figure},
@@ -16,7 +19,7 @@ use chrono::TimeDelta;
 #[template(path = "pages/overview.html")]
 pub struct Overview {
     pub frame: Frame,
-    pub range: Range,
+    pub range: Stretch,
     pub say: Say,
     /// What a new install shows in place of plots.
     pub steps: Option<FirstSteps>,
@@ -209,7 +212,7 @@ impl TimeAxis {
 #[derive(Template, Debug, Clone)]
 #[template(path = "parts/rate.html")]
 pub struct RatePlot {
-    pub range: Range,
+    pub range: Stretch,
     pub series: Series,
     pub axis: TimeAxis,
     pub scale: Scale,
@@ -221,13 +224,14 @@ pub struct RatePlot {
 }
 
 impl RatePlot {
-    pub fn new(series: Series, range: Range, shown: Shown) -> Self {
+    pub fn new(series: Series, range: impl Into<Stretch>, shown: Shown) -> Self {
+        let range = range.into();
         let most =
             |points: &[&[Option<f64>]]| points.iter().flat_map(|p| p.iter().flatten()).copied().fold(0.0, f64::max);
         let (failed, retried) = (known(&chart::thin(&series.failed, BARS)), known(&chart::thin(&series.retried, BARS)));
         let stacked = failed.iter().zip(&retried).map(|(f, r)| f + r).fold(0.0, f64::max);
         Self {
-            axis: TimeAxis::of(&series, range, 6),
+            axis: TimeAxis::of(&series, range.range, 6),
             scale: Scale::of(most(&[&series.accepted, &series.delivered]), false),
             low: Scale::halves(stacked),
             failed,
@@ -240,6 +244,10 @@ impl RatePlot {
 
     fn last(&self) -> usize {
         self.series.len().saturating_sub(1).max(1)
+    }
+    /// Of the newest bucket's time: a link to it shows the same buckets.
+    fn end(&self) -> Timestamp {
+        self.series.start + TimeDelta::milliseconds(self.series.bucket_ms * self.series.len() as i64 - 1)
     }
     fn delivered_line(&self) -> String {
         chart::line(&self.series.delivered, &self.scale)
@@ -321,7 +329,7 @@ fn known(points: &[Option<f64>]) -> Vec<f64> {
 #[derive(Template, Debug, Clone)]
 #[template(path = "parts/depth.html")]
 pub struct DepthPlot {
-    pub range: Range,
+    pub range: Stretch,
     pub axis: TimeAxis,
     pub scale: Scale,
     pub width: usize,
@@ -350,7 +358,8 @@ pub fn hue(place: usize) -> &'static str {
 
 impl DepthPlot {
     /// `now`: waiting deliveries by channel (same order as the series), and whether they are held.
-    pub fn new(series: &Series, range: Range, now: &[(u64, bool)], shown: Shown) -> Self {
+    pub fn new(series: &Series, range: impl Into<Stretch>, now: &[(u64, bool)], shown: Shown) -> Self {
+        let range = range.into();
         let n = series.len();
         let mut tops: Vec<Vec<f64>> = vec![vec![0.0; n]];
         for (_, points) in &series.depth {
@@ -383,7 +392,7 @@ impl DepthPlot {
             .map(|r| (series.at(r.start), series.depth.iter().map(|(_, p)| cell(last(&p[r.clone()]))).collect()))
             .collect();
         Self {
-            axis: TimeAxis::of(series, range, 3),
+            axis: TimeAxis::of(series, range.range, 3),
             scale,
             width: n.saturating_sub(1).max(1),
             bands,

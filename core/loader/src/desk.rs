@@ -137,6 +137,7 @@ struct Now {
     detail: Option<String>,
     since: Timestamp,
     restarts: u64,
+    last_crash: Option<(Timestamp, String)>,
     next_start_at: Option<Timestamp>,
 }
 
@@ -154,7 +155,14 @@ pub(crate) struct Parts {
 impl Desk {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { who, host, info, allowed, private, places, samples } = parts;
-        let now = Now { state: State::Starting, detail: None, since: host.now(), restarts: 0, next_start_at: None };
+        let now = Now {
+            state: State::Starting,
+            detail: None,
+            since: host.now(),
+            restarts: 0,
+            last_crash: None,
+            next_start_at: None,
+        };
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             who,
@@ -360,6 +368,9 @@ impl Desk {
         }
         now.state = state;
         now.detail = detail.map(|d| logs::fit(&d));
+        if matches!(state, State::Backoff | State::Quarantined) {
+            now.last_crash = now.detail.clone().map(|why| (at, why));
+        }
         now.next_start_at = next_start_at;
     }
 
@@ -382,6 +393,7 @@ impl Desk {
             detail: now.detail.clone(),
             since: now.since,
             restarts: now.restarts,
+            last_crash: now.last_crash.clone(),
             next_start_at: now.next_start_at,
             memory_bytes,
             abandoned: self.abandoned.load(Ordering::Acquire) as u64,

@@ -47,6 +47,8 @@ pub struct Life {
     pub since: Timestamp,
     /// Times its process was started again.
     pub restarts: u64,
+    /// When it last ended by itself, and why.
+    pub last_crash: Option<(Timestamp, String)>,
     pub next_start_at: Option<Timestamp>,
     pub memory_bytes: Option<u64>,
     /// Calls whose time was over and that have not come back.

@@ -62,6 +62,12 @@ pub struct Life {
     pub since: Timestamp,
     /// Times it was started again after a crash, since the host began.
     pub restarts: u64,
+    /// When it last ended by itself.
+    #[serde(with = "campanile_model::clock::wire::option")]
+    #[schema(value_type = Option<String>, format = "date-time")]
+    pub crashed_at: Option<Timestamp>,
+    /// And why, in a sentence.
+    pub crash: Option<String>,
     /// When it is started again.
     #[serde(with = "campanile_model::clock::wire::option")]
     #[schema(value_type = Option<String>, format = "date-time")]
@@ -75,7 +81,17 @@ pub struct Life {
 impl Life {
     /// In that state since then, and nothing more to say.
     pub fn new(state: &'static str, since: Timestamp) -> Self {
-        Self { state, detail: None, since, restarts: 0, next_start_at: None, memory_bytes: None, abandoned: 0 }
+        Self {
+            state,
+            detail: None,
+            since,
+            restarts: 0,
+            crashed_at: None,
+            crash: None,
+            next_start_at: None,
+            memory_bytes: None,
+            abandoned: 0,
+        }
     }
 }
 

@@ -476,8 +476,8 @@ fn channel_of(guard: Arc<Guard>, entries: &[Entry]) -> (Arc<Guard>, Traits, Vec<
 
 type Fault = (&'static str, String, Vec<Problem>);
 
-/// schema → validate → start → one health check. Also what a check of a configuration that is not saved ends before.
-async fn bring_up(
+/// schema → validate → start → one health check. Nothing of it is left when it fails.
+pub(super) async fn bring_up(
     code: &dyn Code,
     vault: &Vault,
     trust: Trust,
@@ -506,9 +506,14 @@ async fn bring_up(
         Ok(Ok(_)) | Err(_) => None,
     };
     let Some(why) = failing else { return Ok((instance, veil)) };
+    end(instance.as_ref()).await;
+    Err(("health", veil.over(why), Vec::new()))
+}
+
+/// Of an instance that no delivery has met.
+pub(super) async fn end(instance: &dyn Instance) {
     let stop = AssertUnwindSafe(instance.channel().stop()).catch_unwind();
     let _ = tokio::time::timeout(STOP, stop).await;
-    Err(("health", veil.over(why), Vec::new()))
 }
 
 #[cfg(test)]

@@ -318,7 +318,10 @@ impl Instance for Started {
 
     fn life(&self) -> Life {
         let life = self.0.life();
+        let (crashed_at, crash) = life.last_crash.unzip();
         Life {
+            crashed_at,
+            crash,
             state: life.state.word(),
             detail: life.detail,
             since: life.since,

@@ -182,11 +182,23 @@ impl Rings {
 
     /// `n` buckets of `bucket_s` seconds that end with the one `now` lies in; with the start of the first.
     pub fn read(&self, now: Timestamp, bucket_s: u32, n: usize) -> (Timestamp, Vec<Option<Sample>>) {
+        self.read_until(now, now, bucket_s, n)
+    }
+
+    /// The same for buckets that end with the one of `until`.
+    pub fn read_until(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+        bucket_s: u32,
+        n: usize,
+    ) -> (Timestamp, Vec<Option<Sample>>) {
         let bucket = i64::from(bucket_s.max(1));
-        let ring = if bucket % 60 == 0 && bucket * n as i64 > FINE as i64 * FINE_S { &self.coarse } else { &self.fine };
+        let last = until.timestamp().div_euclid(bucket);
+        let start = Timestamp::from_timestamp((last + 1 - n as i64) * bucket, 0).unwrap_or(until);
+        let reach = (bucket * n as i64).max((now - start).num_seconds());
+        let ring = if bucket % 60 == 0 && reach > FINE as i64 * FINE_S { &self.coarse } else { &self.fine };
         let per = (bucket / ring.step_s).max(1) as usize;
-        let last = now.timestamp().div_euclid(bucket);
-        let start = Timestamp::from_timestamp((last + 1 - n as i64) * bucket, 0).unwrap_or(now);
         let all: Vec<_> = ring.range(start, per * n).collect();
         let merged = all
             .chunks(per)

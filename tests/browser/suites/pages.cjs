@@ -42,7 +42,8 @@ async function fill(browser, server) {
   const at = (id) => `/admin/notifications/${id}`;
   const pages = [
     '/admin', '/admin?table=1', '/admin/notifications', at(dead), at(sent), `${at(dead)}?tab=request`, `${at(dead)}?tab=output`, `${at(dead)}?tab=answers`,
-    '/admin/connections', `/admin/connections/${connections[0].conn_id}`, '/admin/queues', '/admin/queues/email', '/admin/dead', '/admin/dead?all=1',
+    '/admin/connections', `/admin/connections/${connections[0].conn_id}`, '/admin/queues', '/admin/queues/email', '/admin/channels', '/admin/channels/email', '/admin/channels/email?tab=config',
+    '/admin/channels/email?tab=log', '/admin/channels/email?tab=about', '/admin/plugins', '/admin/plugins/email/new', '/admin/dead', '/admin/dead?all=1',
     '/admin/dead?tab=poison', '/admin/users', '/admin/users/mia', `/admin/users/${encodeURIComponent(EVIL)}`, '/admin/keys', '/admin/audit', '/admin/settings',
     '/admin/settings?tab=members', '/admin/settings?tab=nodes', '/admin/settings?tab=you', '/admin/send-test', '/demo', '/dev/mail', '/dev',
   ];

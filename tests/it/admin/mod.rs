@@ -2,6 +2,7 @@
 
 mod assets;
 mod browser;
+mod channels;
 mod dead;
 mod entry;
 mod notifications;

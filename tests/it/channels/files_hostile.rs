@@ -1,29 +1,13 @@
 //! Bad plugins and bad moments on the real binary: the host goes on, other channels deliver, nothing is lost or doubled.
 
-use super::files_kit::{BOTH, House, c_file, children, compiled, note, outcomes, said, villain};
+use super::files_kit::{BOTH, House, c_file, children, compiled, list, note, outcomes, said, villain};
 use campanile_tests::prelude::*;
-use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeSet,
-    fmt::Write,
     fs,
     path::{Path, PathBuf},
     time::Duration,
 };
-
-/// Listed by hand, past all that the command line would say to it.
-fn list(house: &House, name: &str, bytes: &[u8]) {
-    let sha = Sha256::digest(bytes).iter().fold(String::new(), |mut out, b| {
-        write!(out, "{b:02x}").unwrap();
-        out
-    });
-    fs::write(house.folder.join(format!("{name}.so")), bytes).unwrap();
-    let lock = house.folder.join("plugins.lock");
-    let mut text = fs::read_to_string(&lock).unwrap();
-    write!(text, "\n[[plugin]]\nname = \"{name}\"\nfile = \"{name}.so\"\nversion = \"1.0.0\"\nsha256 = \"{sha}\"\n")
-        .unwrap();
-    fs::write(lock, text).unwrap();
-}
 
 /// A channel that behaves, and where it writes.
 async fn good(house: &House) -> PathBuf {

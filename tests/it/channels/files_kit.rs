@@ -4,8 +4,11 @@ use campanile_tests::{
     host::{API_KEY, HostBuilder, binary},
     prelude::*,
 };
+use sha2::{Digest, Sha256};
 use std::{
-    env, fs,
+    env,
+    fmt::Write,
+    fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -76,6 +79,20 @@ impl House {
     pub async fn send(&self, channel: &str, address: &str) -> String {
         self.host.api().accepted(&note(channel, address)).await
     }
+}
+
+/// Listed by hand, past all that the command line would say to it.
+pub fn list(house: &House, name: &str, bytes: &[u8]) {
+    let sha = Sha256::digest(bytes).iter().fold(String::new(), |mut out, b| {
+        write!(out, "{b:02x}").unwrap();
+        out
+    });
+    fs::write(house.folder.join(format!("{name}.so")), bytes).unwrap();
+    let lock = house.folder.join("plugins.lock");
+    let mut text = fs::read_to_string(&lock).unwrap();
+    write!(text, "\n[[plugin]]\nname = \"{name}\"\nfile = \"{name}.so\"\nversion = \"1.0.0\"\nsha256 = \"{sha}\"\n")
+        .unwrap();
+    fs::write(lock, text).unwrap();
 }
 
 pub fn note(channel: &str, address: &str) -> Value {

@@ -8,7 +8,7 @@ mod email_replies;
 mod email_tls;
 mod files;
 mod files_hostile;
-mod files_kit;
+pub mod files_kit;
 mod files_shipped;
 mod instances;
 mod instances_shared;

@@ -75,7 +75,7 @@ pub fn overview() -> Overview {
     };
     Overview {
         frame: super::super::sample_frame("/admin"),
-        range,
+        range: range.into(),
         say: Say {
             sentence: Sentence {
                 tone: Tone::Warn,

@@ -5,8 +5,8 @@
 //! its session.
 
 use super::{
-    Routes, Signed, audit, connections, dead, gate::LOOK, keys, notification, notifications, overview, queues,
-    send_test, users,
+    Routes, Signed, audit, channels, connections, dead, gate::LOOK, keys, notification, notifications, overview,
+    queues, send_test, users,
 };
 use crate::{
     http::{REQUEST_ID, request_id},
@@ -57,6 +57,8 @@ const PAGES: &[(&str, Open)] = &[
     ("notification", notification::live),
     ("queues", queues::live),
     ("queue", queues::live_one),
+    ("channels", channels::live),
+    ("channel", channels::live_one),
     ("dead", dead::live),
     ("send-test", send_test::live),
 ];

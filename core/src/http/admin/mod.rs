@@ -7,6 +7,7 @@ mod actions;
 mod answer;
 mod audit;
 mod bulk;
+mod channels;
 mod connections;
 mod dead;
 mod export;
@@ -53,6 +54,7 @@ pub struct Doorman {
     pub passwords: Passwords,
     pub throttle: Throttle,
     pub known: session::Known,
+    pub drafts: channels::Drafts,
 }
 
 pub fn routes(s: &Arc<Services>) -> App {
@@ -77,6 +79,7 @@ pub fn console() -> Routes {
         .merge(notifications::routes())
         .merge(notification::routes())
         .merge(queues::routes())
+        .merge(channels::routes())
         .merge(dead::routes())
 }
 

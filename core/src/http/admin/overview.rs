@@ -25,7 +25,7 @@ use axum::{
 use campanile_admin_ui::{
     chart::{self, Spark},
     format::{self, Figure},
-    pages::{overview as ui, range::Range},
+    pages::{overview as ui, range::Stretch},
     sentence::{self, ChannelFacts, Trouble},
 };
 use campanile_model::{DeliveryState, Timestamp, api::ShownState, ports::NotificationFilter};
@@ -45,7 +45,15 @@ pub fn routes() -> Routes {
 #[serde(default)]
 pub struct Asked {
     pub range: String,
+    /// None: now.
+    pub until: String,
     pub table: String,
+}
+
+impl Asked {
+    fn stretch(&self, s: &Services) -> Stretch {
+        Stretch::parse(&self.range, &self.until, s.clock.now())
+    }
 }
 
 async fn show(
@@ -58,7 +66,7 @@ async fn show(
     let view = gather(&s, &signed, &asked, &facts).await;
     page(&ui::Overview {
         frame: console_frame(&s, &signed, &headers, &facts, "/admin"),
-        range: Range::parse(&asked.range),
+        range: asked.stretch(&s),
         say: view.say,
         steps: view.steps,
         tiles: view.tiles,
@@ -73,7 +81,7 @@ async fn show(
 /// The page's stream.
 pub fn live(query: &live::Query) -> Box<dyn Live> {
     let text = |key: &str| query.get(key).to_owned();
-    Box::new(Asked { range: text("range"), table: text("table") })
+    Box::new(Asked { range: text("range"), until: text("until"), table: text("table") })
 }
 
 #[async_trait]
@@ -118,11 +126,11 @@ struct Figures {
 }
 
 impl Figures {
-    fn read(s: &Services, range: Range) -> Self {
+    fn read(s: &Services, range: Stretch) -> Self {
         let now = s.clock.now();
         let rings = s.console.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        let (bucket_s, n) = range.buckets();
-        let (start, samples) = rings.read(now, bucket_s, n);
+        let (bucket_s, n) = range.buckets(now);
+        let (start, samples) = rings.read_until(now, range.until.unwrap_or(now), bucket_s, n);
         let sum = |n: usize| {
             let (_, samples) = rings.read(now, 10, n);
             samples.into_iter().flatten().fold(Sample::default(), |mut sum, s| {
@@ -134,6 +142,11 @@ impl Figures {
         let (_, last) = rings.read(now, 10, 3);
         let now = last.into_iter().rev().flatten().next().unwrap_or_default();
         Self { start, bucket_s, range: samples, quarter, now }
+    }
+
+    /// Of the range.
+    fn end(&self) -> Timestamp {
+        self.start + TimeDelta::seconds(i64::from(self.bucket_s) * self.range.len() as i64)
     }
 
     /// Per second in each bucket.
@@ -152,7 +165,7 @@ fn per_second(n: u64) -> f64 {
 }
 
 pub async fn gather(s: &Services, signed: &Signed, asked: &Asked, facts: &Facts) -> View {
-    let range = Range::parse(&asked.range);
+    let range = asked.stretch(s);
     let shown = ui::Shown::parse(&asked.table);
     let views: Vec<ChannelView> = s.channels.views().into_iter().filter(|v| v.enabled).collect();
     let figures = Figures::read(s, range);
@@ -174,7 +187,7 @@ pub async fn gather(s: &Services, signed: &Signed, asked: &Asked, facts: &Facts)
         depth: ui::DepthPlot::new(&series, range, &now, shown),
         channels: ui::Channels { rows, csrf: signed.csrf.clone(), may_act: signed.admin.role.may_act() },
         recent: recent(s, &figures),
-        foot: ui::Foot { at: s.clock.now(), bucket: range.bucket_label().to_owned(), partial: partial(facts) },
+        foot: ui::Foot { at: s.clock.now(), bucket: range.range.bucket_label().to_owned(), partial: partial(facts) },
         rate: ui::RatePlot::new(series, range, shown),
     }
 }
@@ -187,7 +200,7 @@ fn partial(facts: &Facts) -> Option<String> {
 
 fn series(facts: &Facts, f: &Figures, views: &[ChannelView]) -> ui::Series {
     let mut kept: Vec<ui::Mark> = Vec::new();
-    for m in facts.marks.iter().filter(|m| m.at >= f.start) {
+    for m in facts.marks.iter().filter(|m| m.at >= f.start && m.at < f.end()) {
         // Every node sees its own breaker open: one mark is enough.
         let again =
             kept.iter().any(|k| k.subject == m.subject && k.what == m.what && (m.at - k.at) < TimeDelta::seconds(60));
@@ -355,8 +368,21 @@ fn rows(views: &[ChannelView], f: &Figures, facts: &Facts, standing: &[ChannelFa
         .collect()
 }
 
+/// As the overview shows them, for these channels.
+pub fn channel_rows(s: &Services, facts: &Facts, views: &[ChannelView]) -> Vec<ui::ChannelRow> {
+    rows(views, &Figures::read(s, Stretch::default()), facts, &standing::of(s, facts))
+}
+
+/// Fewer of its deliveries arrive than should.
+pub fn suffers(s: &Services, facts: &Facts, v: &ChannelView) -> bool {
+    standing::of(s, facts).iter().any(|c| c.name == v.name.as_str() && c.suffers())
+}
+
 /// In words and as a shape.
 pub fn health(v: &ChannelView, suffers: bool, facts: &Facts) -> (ui::Health, String) {
+    if !v.enabled {
+        return (ui::Health::Idle, "Off".to_owned());
+    }
     if v.paused {
         let who = facts.pauses.iter().find(|p| p.channel == v.name);
         let who = who.map(|p| format!(" by {}", p.actor.trim_start_matches("admin:"))).unwrap_or_default();

@@ -1,11 +1,15 @@
 //! What operators do with plugins and instances: the same functions for the API and the console.
 //!
 //! Owns: what may be changed, the checks before anything is saved, and telling all nodes. A change is saved when its
-//! configuration passes; whether it then starts is told with it, and what ran before goes on when it does not. Absent on
-//! purpose: HTTP, who may do what, markup.
+//! configuration passes; whether it then starts is told with it, and what ran before goes on when it does not. What saves
+//! nothing is in [`trying`]. Absent on purpose: HTTP, who may do what, markup.
+
+mod trying;
+
+pub use trying::{TestMessage, TestResult};
 
 use super::{
-    Keeper, Renderer,
+    Keeper,
     catalogue::Refusal,
     code::{LogRecord, Origin as CodeOrigin},
     setup::{self, schema::Schema},
@@ -13,15 +17,13 @@ use super::{
     view::InstanceView,
 };
 use campanile_model::{
-    AppId, ChannelName, Content, DeliveryId, Notification, NotificationId, Priority, Timestamp, UserKey, clock,
+    ChannelName, Timestamp, clock,
     ports::{Actor, InstanceChange, InstanceLimits, InstanceRow, InstanceSetup, InstanceVersion, StoreError},
     signal::Signal,
-    work::Claimed,
 };
 use campanile_plugin::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::{sync::Arc, time::Instant};
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -167,32 +169,6 @@ pub struct VersionView {
     #[schema(value_type = String, format = "date-time")]
     pub at: Timestamp,
     pub by: String,
-}
-
-/// A delivery by which an operator tries an instance.
-#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TestMessage {
-    /// Where to, in the form of the instance's channel.
-    pub address: String,
-    pub title: Option<String>,
-    pub message: Option<String>,
-}
-
-/// What the provider really said.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct TestResult {
-    pub ok: bool,
-    /// `ok`, `retry`, `throttled`, `permanent`, `recipient_gone`, `misconfigured`, `timeout` or `panic`.
-    pub outcome: String,
-    pub code: Option<String>,
-    pub message: Option<String>,
-    /// It may have been sent all the same.
-    pub uncertain: bool,
-    pub provider_id: Option<String>,
-    #[schema(value_type = Option<Object>)]
-    pub detail: Option<Value>,
-    pub duration_ms: u64,
 }
 
 impl Keeper {
@@ -435,67 +411,6 @@ impl Keeper {
         now.or_else(gone).ok_or(NotDone::NotFound("plugin"))
     }
 
-    // --- trying ----------------------------------------------------------------------------------------------
-
-    /// One delivery by this instance, past its breaker and beside the queue. Nothing of it is stored.
-    pub async fn test(&self, renderer: &Renderer, name: &str, what: TestMessage) -> Done<TestResult> {
-        let entry = self.parts().registry.entry(name).ok_or(NotDone::NotFound("instance"))?;
-        if entry.spec.in_app {
-            return Err(NotDone::NotNow("this channel delivers into the feed; send a notification to try it".into()));
-        }
-        let Some(runner) = entry.runner else {
-            let why = entry.failure.map_or_else(|| "it is switched off".to_owned(), |f| f.reason);
-            return Err(NotDone::NotNow(format!("{name} does not run: {why}")));
-        };
-        let guard = self.parts().registry.get(&entry.spec.channel).ok_or(NotDone::NotFound("channel"))?;
-        guard.check_address(&what.address).map_err(|why| NotDone::Invalid(vec![Wrong::new("address", why)]))?;
-        let claimed = self.claimed(&entry.spec.channel, &what);
-        let rendered = renderer.render(&claimed).map_err(|e| NotDone::NotNow(e.to_string()))?;
-        let id = claimed.delivery_id.to_string();
-        let delivery = campanile_plugin::Delivery::new(&id, &what.address)
-            .with_content(&rendered.subject, &rendered.text, &rendered.html)
-            .with_message(&rendered.message)
-            .with_timeout(runner.timeout());
-        let began = Instant::now();
-        // A permit of its own, so that a change waits for it like for any other delivery.
-        let seat = runner.seat();
-        let called = runner.call(delivery).await;
-        drop(seat);
-        Ok(TestResult::of(called, &what.address, began))
-    }
-
-    fn claimed(&self, channel: &ChannelName, what: &TestMessage) -> Claimed {
-        let content = Content {
-            title: what.title.clone().unwrap_or_else(|| "A test message".to_owned()),
-            message: what.message.clone().unwrap_or_else(|| "An operator tries whether this channel works.".to_owned()),
-            notification_type: "test".to_owned(),
-            data: Map::new(),
-        };
-        let notification = Notification {
-            id: NotificationId::new(),
-            app: AppId::default(),
-            content: Arc::new(content),
-            priority: Priority::Normal,
-            created_at: self.parts().clock.now(),
-            send_at: None,
-            expires_at: None,
-            collapse_key: None,
-            request_id: String::new(),
-        };
-        Claimed {
-            delivery_id: DeliveryId::new(),
-            notification: Arc::new(notification),
-            user: UserKey::new(AppId::default().as_str(), "test"),
-            channel: channel.clone(),
-            recipient: Some(what.address.clone()),
-            locale: None,
-            attempt: 1,
-            spent: 0,
-            losses: 0,
-            age_ms: 0,
-        }
-    }
-
     // --- parts -----------------------------------------------------------------------------------------------
 
     /// The row of an instance that may be changed here.
@@ -575,11 +490,7 @@ impl Keeper {
         if !wrong.is_empty() {
             return Err(NotDone::Invalid(wrong));
         }
-        let in_config = |problems: Vec<Problem>| {
-            NotDone::Invalid(
-                problems.iter().map(|p| Wrong::new(format!("/config{}", p.pointer()), &p.message)).collect(),
-            )
-        };
+        let in_config = |problems: Vec<Problem>| NotDone::Invalid(in_config(&problems));
         let schema = Schema::of(code.description()).map_err(|why| in_config(vec![Problem::new("", why)]))?;
         let before = before.map(|row| &row.setup.config);
         let vault = &self.parts().vault;
@@ -590,56 +501,11 @@ impl Keeper {
     }
 }
 
-fn channel_of(new: &NewInstance) -> ChannelName {
-    new.channel.clone().unwrap_or_else(|| ChannelName::from(new.plugin.as_str()))
+/// By JSON pointer below `/config`.
+fn in_config(problems: &[Problem]) -> Vec<Wrong> {
+    problems.iter().map(|p| Wrong::new(format!("/config{}", p.pointer()), &p.message)).collect()
 }
 
-impl TestResult {
-    fn of(called: super::Called, address: &str, began: Instant) -> Self {
-        use super::Called;
-        use campanile_plugin::DeliveryError;
-        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let blank = Self {
-            ok: false,
-            outcome: String::new(),
-            code: None,
-            message: None,
-            uncertain: false,
-            provider_id: None,
-            detail: None,
-            duration_ms,
-        };
-        match called {
-            Called::Answered(Ok(receipt)) => Self {
-                ok: true,
-                outcome: "ok".to_owned(),
-                provider_id: receipt.provider_id,
-                detail: receipt.detail,
-                ..blank
-            },
-            Called::Answered(Err(error)) => {
-                let outcome = match &error {
-                    DeliveryError::Throttled { .. } => "throttled",
-                    DeliveryError::Permanent { .. } => "permanent",
-                    DeliveryError::RecipientGone { .. } => "recipient_gone",
-                    DeliveryError::Misconfigured { .. } => "misconfigured",
-                    _ => "retry",
-                };
-                let reason = error.reason();
-                Self {
-                    outcome: outcome.to_owned(),
-                    code: Some(reason.code.clone().into_owned()),
-                    // The operator typed the address; what is shown and logged elsewhere has none, so neither has this.
-                    message: Some(reason.message.replace(address, "(recipient)")),
-                    uncertain: reason.uncertain,
-                    detail: reason.detail.clone(),
-                    ..blank
-                }
-            }
-            Called::TimedOut => Self { outcome: "timeout".to_owned(), uncertain: true, ..blank },
-            Called::Panicked(said) => {
-                Self { outcome: "panic".to_owned(), message: Some(said), uncertain: true, ..blank }
-            }
-        }
-    }
+fn channel_of(new: &NewInstance) -> ChannelName {
+    new.channel.clone().unwrap_or_else(|| ChannelName::from(new.plugin.as_str()))
 }

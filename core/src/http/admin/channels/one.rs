@@ -1,0 +1,385 @@
+//! `/admin/channels/{channel}`: its four tabs. Health and log change by themselves; what is typed into a form does not.
+
+use super::{
+    super::{
+        Signed, console_frame, foot,
+        gate::READ,
+        live::{Drawn, Live, Query},
+        overview,
+    },
+    PATH, breaker, channel_page, config, config_page, dash,
+};
+use crate::{
+    channel::{ChannelView, InstanceView, manage::PluginView},
+    console::Facts,
+    http::{
+        admin::gate::Who,
+        page::page,
+        problem::{ApiError, ApiResult},
+    },
+    services::Services,
+};
+use askama::Template;
+use async_trait::async_trait;
+use axum::{
+    extract::{Path, RawQuery, State},
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use campanile_admin_ui::{
+    format,
+    pages::channel as ui,
+    pieces::{Here, Tab, Tabs},
+};
+use campanile_model::Timestamp;
+use chrono::TimeDelta;
+use std::sync::Arc;
+
+/// Newest lines shown of all instances together.
+const LINES: usize = 200;
+/// Lines of a crashed instance's log.
+const LAST_LINES: usize = 20;
+/// A crash is told for so long, though it runs again.
+const LATELY_MIN: i64 = 5;
+/// Marks of "Lately".
+const MARKS: usize = 12;
+const LEVELS: [(&str, &[&str]); 4] = [
+    ("all", &["error", "warn", "info", "debug", "trace"]),
+    ("info", &["error", "warn", "info"]),
+    ("warnings", &["error", "warn"]),
+    ("errors", &["error"]),
+];
+
+/// The page as its address says it.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) channel: String,
+    pub(super) tab: String,
+    pub(super) instance: String,
+    level: String,
+}
+
+impl Asked {
+    fn read(channel: &str, query: &Query) -> Self {
+        let text = |key: &str| query.get(key).to_owned();
+        Self { channel: channel.to_owned(), tab: text("tab"), instance: text("instance"), level: text("level") }
+    }
+    /// The configuration of one.
+    pub(super) fn config_of(instance: &InstanceView) -> Self {
+        let (tab, level) = ("config".to_owned(), String::new());
+        Self { channel: instance.channel.to_string(), tab, instance: instance.name.clone(), level }
+    }
+    pub(super) fn here(&self) -> Here {
+        Here::new(channel_page(&self.channel))
+            .put("tab", &self.tab)
+            .put("instance", &self.instance)
+            .put("level", &self.level)
+    }
+    pub(super) fn view(&self, s: &Services) -> ApiResult<ChannelView> {
+        let found = s.channels.views().into_iter().find(|v| v.name.as_str() == self.channel);
+        found.ok_or_else(|| ApiError::not_found("channel"))
+    }
+}
+
+pub(super) async fn show(
+    State(s): State<Arc<Services>>,
+    signed: Signed,
+    Path(channel): Path<String>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> ApiResult<Response> {
+    let asked = Asked::read(&channel, &Query::parse(query.as_deref().unwrap_or_default()));
+    let view = asked.view(&s)?;
+    let body = match asked.tab.as_str() {
+        "config" => {
+            let instance = chosen(&asked, &view)?;
+            config::tab(&s, &signed, &view, &instance, config::Shown::default()).await?
+        }
+        "log" => {
+            // What a plugin writes may quote what it was given to send.
+            let Who::Role(role) = READ else { return Err(ApiError::not_found("page")) };
+            signed.require(role)?;
+            drawn(&log_tab(&s, &asked, &view))?
+        }
+        "about" => drawn(&about_tab(&s, &view))?,
+        _ => drawn(&health_tab(&s, &signed, &view, &*s.console.facts.get(&s).await))?,
+    };
+    draw(&s, &signed, &headers, &asked, &view, body).await
+}
+
+/// The whole page around a drawn tab.
+pub(super) async fn draw(
+    s: &Arc<Services>,
+    signed: &Signed,
+    headers: &HeaderMap,
+    asked: &Asked,
+    view: &ChannelView,
+    body: String,
+) -> ApiResult<Response> {
+    let facts = s.console.facts.get(s).await;
+    let moves = !matches!(asked.tab.as_str(), "config" | "about");
+    page(&ui::ChannelPage {
+        frame: console_frame(s, signed, headers, &facts, PATH),
+        name: asked.channel.clone(),
+        head: head(s, signed, view, &facts),
+        tabs: tabs(signed, asked),
+        body,
+        live: if moves { asked.here().put("channel", &asked.channel).live("channel") } else { String::new() },
+        foot: foot(s, &facts),
+    })
+}
+
+pub(super) fn drawn(part: &impl Template) -> ApiResult<String> {
+    let failed = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "this tab could not be drawn");
+    part.render().map_err(|e| failed().caused_by(e))
+}
+
+fn tabs(signed: &Signed, asked: &Asked) -> Tabs {
+    let may_read = signed.admin.role.may_read_content();
+    let all = [("Health", ""), ("Configuration", "config"), ("Log", "log"), ("About", "about")];
+    let known = |tab: &str| all.iter().any(|(_, t)| *t == tab);
+    let tab = if known(&asked.tab) { asked.tab.as_str() } else { "" };
+    let tabs = all.into_iter().filter(|(_, t)| may_read || *t != "log").map(|(label, t)| Tab {
+        label: label.to_owned(),
+        href: Here::new(channel_page(&asked.channel)).put("tab", t).url(),
+        current: t == tab,
+        ..Tab::default()
+    });
+    Tabs { id: "tabs", label: "Channel", tabs: tabs.collect() }
+}
+
+fn chosen(asked: &Asked, view: &ChannelView) -> ApiResult<InstanceView> {
+    let mut all = view.instances.iter();
+    let found = if asked.instance.is_empty() { all.next() } else { all.find(|i| i.name == asked.instance) };
+    found.cloned().ok_or_else(|| ApiError::not_found("instance"))
+}
+
+// ------------------------------------------------------------------------------------------------------ live
+
+pub fn live(query: &Query) -> Box<dyn Live> {
+    Box::new(Asked::read(query.get("channel"), query))
+}
+
+#[async_trait]
+impl Live for Asked {
+    async fn draw(&self, s: &Arc<Services>, signed: &Signed, out: &mut Drawn) {
+        let Ok(view) = self.view(s) else { return out.settled() };
+        let facts = s.console.facts.get(s).await;
+        out.put("channel-head", &head(s, signed, &view, &facts));
+        match self.tab.as_str() {
+            "config" | "about" => {}
+            "log" if signed.admin.role.may_read_content() => out.put("channel-log", &log_tab(s, self, &view)),
+            "log" => {}
+            _ => out.put("channel-health", &health_tab(s, signed, &view, &facts)),
+        }
+        out.put("foot", &foot(s, &facts));
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ parts
+
+fn head(s: &Services, signed: &Signed, v: &ChannelView, facts: &Facts) -> ui::Head {
+    let suffers = overview::suffers(s, facts, v);
+    let (health, health_text) = overview::health(v, suffers, facts);
+    let mut said: Vec<String> = Vec::new();
+    let why = v.health_detail.clone().or_else(|| v.breaker.last_error.clone());
+    said.extend(why.map(|why| sentence(&why)));
+    if v.breaker.state == "open" {
+        let since = v.breaker.since.map(|t| format!(" since {} UTC", format::minute(t))).unwrap_or_default();
+        said.push(format!("The breaker is open{since}: what is due waits, one delivery tries now and then."));
+    }
+    if let Some(pause) = facts.pauses.iter().find(|p| p.channel == v.name) {
+        let reason = pause.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+        said.push(format!("Paused since {} UTC{reason}.", format::day_clock(pause.since)));
+    }
+    if said.is_empty() {
+        said.push(match (v.enabled, v.in_app) {
+            (false, _) => "No instance is switched on; what is sent by it waits.".to_owned(),
+            (true, true) => "It writes into the feed with the notification itself.".to_owned(),
+            (true, false) => format!("{} of {} deliveries under way here.", v.busy, v.allowed),
+        });
+    }
+    ui::Head {
+        name: v.name.to_string(),
+        health,
+        health_text,
+        detail: said.join(" "),
+        paused: v.paused,
+        open: v.breaker.state == "open",
+        csrf: signed.csrf.clone(),
+        may_act: signed.admin.role.may_act(),
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let end = if text.ends_with(['.', '?', '!']) { "" } else { "." };
+    format!("{text}{end}")
+}
+
+fn health_tab(s: &Services, signed: &Signed, v: &ChannelView, facts: &Facts) -> ui::HealthTab {
+    let role = signed.admin.role;
+    let row = overview::channel_rows(s, facts, std::slice::from_ref(v)).into_iter().next();
+    let mut figures = Vec::new();
+    if let Some(row) = row {
+        figures.push(("Delivered", format!("{} /s", row.rate)));
+        figures
+            .push(("Success, 15 min", row.success.map_or_else(dash, |share| format!("{} %", format::percent(share)))));
+        figures.push(("Time to deliver, p95", row.p95));
+        figures.push(("Queued", row.queued));
+        figures.push(("Oldest", row.oldest));
+    }
+    if !v.in_app {
+        figures.push(("Under way here", format!("{} of {}", v.busy, v.allowed)));
+        figures.push(("At most", format!("{} at once on each node", v.concurrency)));
+    }
+    let count = v.instances.len();
+    let plugins = s.keeper.plugins();
+    let instances = v.instances.iter().enumerate().map(|(at, i)| instance(s, i, &plugins, at == 0, at + 1 == count));
+    let names: Vec<&str> = v.instances.iter().map(|i| i.name.as_str()).chain([v.name.as_str()]).collect();
+    let marks = facts.marks.iter().rev().filter(|m| names.contains(&m.subject.as_str())).take(MARKS);
+    let errors = s.pulse.errors(&v.name).into_iter();
+    ui::HealthTab {
+        facts: figures,
+        instances: instances.collect(),
+        errors: errors
+            .map(|(code, e)| ui::ErrorRow { code, count: format::count(e.count), said: e.said, at: e.at })
+            .collect(),
+        marks: marks.map(|m| (m.at, m.what.clone())).collect(),
+        csrf: signed.csrf.clone(),
+        may_act: role.may_act(),
+        may_manage: role.may_manage(),
+    }
+}
+
+fn instance(s: &Services, i: &InstanceView, plugins: &[PluginView], first: bool, last: bool) -> ui::Instance {
+    let code = plugins.iter().find(|p| p.name == i.plugin);
+    let from_file = code.and_then(|p| p.origin.as_ref()).is_some_and(|o| o.file.is_some());
+    let life = i.life.as_ref();
+    let tone = match i.state.as_str() {
+        "running" if i.health == "failing" || i.breaker.state == "open" => "bad",
+        "running" if i.health == "degraded" => "warn",
+        "running" => "ok",
+        "starting" | "degraded" | "backoff" | "draining" => "warn",
+        "disabled" | "stopped" => "off",
+        _ => "bad",
+    };
+    let failure = i.failure.as_ref().map(|f| format!("{}: {}", f.step, f.reason));
+    let mut detail: Vec<String> = Vec::new();
+    detail.extend(failure);
+    detail.extend(life.and_then(|l| l.detail.clone()));
+    detail.extend(i.health_detail.clone());
+    detail.extend(i.breaker.last_error.clone().filter(|_| i.breaker.state != "closed"));
+    if let Some(ms) = i.resting_ms {
+        detail.push(format!("asked to slow down, for another {}", format::duration(ms as f64).text()));
+    }
+    detail.dedup();
+    let version = i.plugin_version.as_deref().map(|v| format!(" {v}")).unwrap_or_default();
+    ui::Instance {
+        name: i.name.clone(),
+        plugin: format!("{}{version}", i.plugin),
+        code: i.plugin.clone(),
+        tone,
+        state: i.state.replace('_', " "),
+        detail: detail.join("; "),
+        breaker: breaker(&i.breaker.state).1.to_owned(),
+        busy: format!("{} of {}", i.busy, i.allowed),
+        rate: i.rate.as_ref().map_or_else(dash, |r| format!("{} /s", format::rate(r.effective_per_second))),
+        restarts: life.map_or_else(dash, |l| format::count(l.restarts)),
+        memory: life.and_then(|l| l.memory_bytes).map_or_else(dash, format::bytes),
+        enabled: i.enabled,
+        editable: i.version.is_some(),
+        reloadable: from_file,
+        open: i.breaker.state == "open",
+        first,
+        last,
+        crash: crash(s, i),
+    }
+}
+
+/// It ended by itself a moment ago, waits for its next start, or has ended too often.
+fn crash(s: &Services, i: &InstanceView) -> Option<ui::Crash> {
+    let lately = |at: Timestamp| s.clock.now() - at < TimeDelta::minutes(LATELY_MIN);
+    let life = i.life.as_ref()?;
+    let down = matches!(life.state, "backoff" | "quarantined" | "wedged");
+    if !down && !life.crashed_at.is_some_and(lately) {
+        return None;
+    }
+    let logs = s.keeper.logs(&i.name).unwrap_or_default();
+    let lines = logs.iter().skip(logs.len().saturating_sub(LAST_LINES));
+    Some(ui::Crash {
+        reason: life.crash.clone().or_else(|| life.detail.clone()).unwrap_or_else(|| format!("it is {}", life.state)),
+        again: !down,
+        next: life.next_start_at.map(|at| (format::machine(at), format::clock(at))),
+        lines: lines.map(|l| format!("{} {} {}", format::clock(l.at), l.level, l.message)).collect(),
+    })
+}
+
+fn log_tab(s: &Services, asked: &Asked, v: &ChannelView) -> ui::LogTab {
+    let level = LEVELS.iter().find(|(name, _)| *name == asked.level).unwrap_or(&LEVELS[0]);
+    let mut lines: Vec<_> = v
+        .instances
+        .iter()
+        .flat_map(|i| s.keeper.logs(&i.name).unwrap_or_default().into_iter().map(|l| (i.name.clone(), l)))
+        .filter(|(_, l)| level.1.contains(&l.level))
+        .map(|(instance, l)| ui::LogLine { at: l.at, level: l.level, source: instance, text: l.message })
+        .collect();
+    lines.sort_by_key(|l| std::cmp::Reverse(l.at));
+    lines.truncate(LINES);
+    let levels = LEVELS.iter().enumerate().map(|(at, (name, _))| {
+        let said = if at == 0 { "" } else { name };
+        (*name, asked.here().put("level", said).url(), *name == level.0)
+    });
+    ui::LogTab { channel: asked.channel.clone(), levels: levels.collect(), lines }
+}
+
+fn about_tab(s: &Services, v: &ChannelView) -> ui::AboutTab {
+    let plugins = s.keeper.plugins();
+    let mut seen = Vec::new();
+    let mut cards = Vec::new();
+    for i in &v.instances {
+        if seen.contains(&i.plugin) {
+            continue;
+        }
+        seen.push(i.plugin.clone());
+        let Some(p) = plugins.iter().find(|p| p.name == i.plugin) else { continue };
+        cards.push((p.display_name.clone().unwrap_or_else(|| p.name.clone()), about(p)));
+    }
+    ui::AboutTab { cards }
+}
+
+fn about(p: &PluginView) -> Vec<(&'static str, String)> {
+    let origin = p.origin.clone().unwrap_or_default();
+    let isolation = match origin.isolation.as_str() {
+        "built-in" => "as a part of the host".to_owned(),
+        "in-process" => "in the host's process; a crash of it ends the host".to_owned(),
+        "process" => "in a process of its own".to_owned(),
+        _ => String::new(),
+    };
+    let facts = [
+        ("Plugin", Some(p.name.clone())),
+        ("Version", p.version.clone()),
+        ("What it does", p.description.clone()),
+        ("Sends to", p.recipient.clone()),
+        ("Runs", Some(isolation)),
+        ("Interface", origin.abi),
+        ("File", origin.file),
+        ("SHA-256", origin.sha256),
+        ("License", p.license.clone()),
+        ("Homepage", p.homepage.clone()),
+        ("Refused lately", p.refusal.as_ref().map(|r| format!("{} ({})", r.reason, r.step))),
+        ("Instances", Some(p.instances.join(", "))),
+    ];
+    facts.into_iter().filter_map(|(label, value)| Some((label, value.filter(|v| !v.is_empty())?))).collect()
+}
+
+/// After an act on an instance.
+pub(super) fn back(s: &Services, instance: &str) -> ApiResult<(InstanceView, String)> {
+    let found = s.keeper.instances().into_iter().find(|i| i.name == instance);
+    let found = found.ok_or_else(|| ApiError::not_found("instance"))?;
+    let page = channel_page(found.channel.as_str());
+    Ok((found, page))
+}
+
+pub(super) fn config_of(i: &InstanceView) -> String {
+    config_page(i.channel.as_str(), &i.name)
+}
