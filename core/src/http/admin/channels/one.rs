@@ -167,9 +167,8 @@ impl Live for Asked {
         let facts = s.console.facts.get(s).await;
         out.put("channel-head", &head(s, signed, &view, &facts));
         match self.tab.as_str() {
-            "config" | "about" => {}
             "log" if signed.admin.role.may_read_content() => out.put("channel-log", &log_tab(s, self, &view)),
-            "log" => {}
+            "config" | "about" | "log" => {}
             _ => out.put("channel-health", &health_tab(s, signed, &view, &facts)),
         }
         out.put("foot", &foot(s, &facts));
