@@ -135,7 +135,18 @@ pub struct Rule {
     /// Column of 60; its text ends before it in the right half and begins at it in the left half.
     pub column: usize,
     pub left: bool,
+    /// Line of the plot in which its text stands, from 1; 0 where there is no room for it.
+    pub line: usize,
     pub mark: Mark,
+}
+
+impl Rule {
+    /// Columns that the text takes, roughly: a character is six tenths of one.
+    fn text(&self) -> (usize, usize) {
+        let chars = "14:07 ".len() + self.mark.subject.chars().count() + 1 + self.mark.what.chars().count();
+        let wide = chars * 6 / 10 + 1;
+        if self.left { (self.column, self.column + wide) } else { (self.column.saturating_sub(wide), self.column) }
+    }
 }
 
 /// A label of the time axis: column of 60, and the time.
@@ -155,6 +166,8 @@ pub struct TimeAxis {
 }
 
 const COLUMNS: usize = 60;
+/// Lines that texts of marks may stand in.
+const LINES: usize = 3;
 /// Bars under the rate: wide enough to be seen apart.
 const BARS: usize = 60;
 
@@ -202,9 +215,19 @@ impl TimeAxis {
             let bucket = (mark.at - start).num_milliseconds().checked_div(bucket_ms.max(1));
             let Some(bucket) = bucket.and_then(|i| usize::try_from(i).ok()).filter(|i| *i < n) else { continue };
             let column = (bucket * COLUMNS / n).clamp(1, COLUMNS - 1);
-            // Two texts in one place can't be read; the later one is the news.
-            rules.retain(|r| r.column.abs_diff(column) > 8);
-            rules.push(Rule { bucket, column, left: column < COLUMNS / 2, mark: mark.clone() });
+            // Two rules in one place can't be told apart; the later one is the news.
+            rules.retain(|r| r.column.abs_diff(column) > 2);
+            rules.push(Rule { bucket, column, left: column < COLUMNS / 2, line: 0, mark: mark.clone() });
+        }
+        // The newest first, each in the first line where it covers no other.
+        let mut taken: [Vec<(usize, usize)>; LINES] = Default::default();
+        for rule in rules.iter_mut().rev() {
+            let (from, to) = rule.text();
+            let free = |line: &Vec<(usize, usize)>| line.iter().all(|(a, b)| to < *a || *b < from);
+            if let Some(at) = taken.iter().position(free) {
+                taken[at].push((from, to));
+                rule.line = at + 1;
+            }
         }
     }
 }
@@ -596,6 +619,21 @@ mod tests {
             assert_eq!(t.at.timestamp() % 60, 0);
         }
         assert_eq!(page.rate.axis.rules.len(), 1);
+        let mark = |minute: i64| Mark {
+            at: start + TimeDelta::minutes(minute),
+            subject: "email".into(),
+            what: "fails with 554_5.6.0".into(),
+        };
+        let mut axis = TimeAxis::default();
+        axis.mark(&[mark(5), mark(25), mark(29), mark(35), mark(36), mark(58)], start, 20_000, 180);
+        let lines: Vec<_> = axis.rules.iter().map(|r| (r.column, r.line)).collect();
+        assert!(!lines.iter().any(|(column, _)| *column == 35), "the later of two at one place: {lines:?}");
+        for (n, a) in axis.rules.iter().enumerate() {
+            for b in axis.rules[n + 1..].iter().filter(|b| b.line == a.line && b.line > 0) {
+                assert!(a.text().1 < b.text().0 || b.text().1 < a.text().0, "texts cover each other: {lines:?}");
+            }
+        }
+        assert!(lines.iter().all(|(_, line)| *line > 0), "three lines are enough here: {lines:?}");
     }
 
     /// Writes the sample to `CAMPANILE_SAMPLE_PAGE`, to look at it in a browser.
