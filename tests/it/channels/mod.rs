@@ -7,6 +7,7 @@ mod email_message;
 mod email_replies;
 mod email_tls;
 mod files;
+mod files_author;
 mod files_hostile;
 pub mod files_kit;
 mod files_shipped;
