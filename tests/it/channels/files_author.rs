@@ -17,7 +17,7 @@ pub async fn plugin(command: &str, file: &Path, more: &[&str]) -> Output {
 }
 
 /// What a check said of one point at that part of it: its result and its sentence.
-fn point(out: &Output, part: &str, name: &str) -> (String, String) {
+pub fn point(out: &Output, part: &str, name: &str) -> (String, String) {
     let all: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", said(out)));
     let points = all["points"].as_array().unwrap();
     let found = points.iter().find(|p| p["part"] == part && p["point"] == name);

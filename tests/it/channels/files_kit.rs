@@ -193,6 +193,11 @@ pub fn email() -> PathBuf {
     binary().with_file_name("libcampanile_email_file.so")
 }
 
+/// The websocket channel as a file, built with the rest of the workspace.
+pub fn websocket() -> PathBuf {
+    binary().with_file_name("libcampanile_websocket_file.so")
+}
+
 /// Cargo as an author calls it, into the folder that all such builds share.
 pub fn built_by_cargo(args: &[&str], manifest: &Path) {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

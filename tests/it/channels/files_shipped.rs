@@ -2,7 +2,8 @@
 //! the place of the one that is linked in.
 
 use super::{
-    files_kit::{BOTH, House, children, email, note, outcomes, webhook},
+    files_author::{plugin, point},
+    files_kit::{BOTH, House, children, email, note, outcomes, said, webhook, websocket},
     provider::Provider,
 };
 use campanile_tests::{prelude::*, smtp::SmtpServer};
@@ -137,6 +138,26 @@ async fn e_mail_from_a_file_takes_the_place_of_the_one_that_is_linked_in() {
         relay.wait_for(2).await;
         house.host.stop().await;
     }
+}
+
+#[tokio::test]
+async fn websocket_as_a_file_leaves_the_sockets_to_the_host() {
+    let checked = plugin("check", &websocket(), &["--json"]).await;
+    assert_eq!(point(&checked, "file", "describes itself").0, "ok", "{}", said(&checked));
+    let (result, sentence) = point(&checked, "process", "starts");
+    assert_eq!(result, "failed", "{sentence}");
+    assert!(sentence.contains("only inside the host that owns the sockets"), "{sentence}");
+    // Listed all the same, it takes nobody's place.
+    let mut house = House::new(|b| b);
+    house.add(&websocket(), &[]).await;
+    house.host.launch().await;
+    assert!(house.host.output().contains("is a part of the host"), "{}", house.host.output());
+    let id = house.host.api().accepted(&json!({"to": ["ada"], "title": "Doors open", "channels": ["websocket"]})).await;
+    assert_eq!(
+        house.host.me("ada").get("/api/v1/me/notifications").await.expect(200)["items"][0]["notification_id"],
+        id
+    );
+    house.host.stop().await;
 }
 
 #[tokio::test]
