@@ -29,7 +29,7 @@ pub async fn cost(channel: &dyn DynChannel, recipient: &str, n: usize) -> Result
 
 /// How many deliveries one by one fill a round, from a few that are not measured otherwise.
 pub async fn fitting(channel: &dyn DynChannel, recipient: &str) -> Result<usize, DeliveryError> {
-    const TRIED: usize = 100;
+    const TRIED: usize = 20;
     let each = round(channel, recipient, 1, TRIED).await?;
     Ok(((ROUND.as_secs_f64() * 1e6 / each) as usize).clamp(TRIED, 2_000))
 }

@@ -51,6 +51,9 @@ async fn a_plugin_that_keeps_the_rules_passes_at_both_levels() {
     assert!(document("docs/operators.md").contains("a crash of it is a crash of the server"));
 }
 
+/// What is built in, what is said to it, where it shows, and in which words.
+type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a str, &'a str, &'a str);
+
 /// A villain whose description holds this schema.
 fn with_schema(schema: &str) -> String {
     let text = format!(r#"{{"name":"villain","version":"1.0.0","config_schema":{schema}}}"#);
@@ -71,8 +74,7 @@ async fn what_is_wrong_is_named_with_its_point() {
         r#"{"type":"object","required":["code"],"properties":{"code":{"pattern":"^[0-9]{9}$","type":"string"}}}"#,
     );
     let none = with_schema(r#"{"type":7}"#);
-    // What is built in, what is said to it, where it shows, and in which words.
-    let cases: &[(&[&str], &[&str], &str, &str, &str)] = &[
+    let cases: &[Case<'_>] = &[
         (&[&abi9, &marks], &[], "file", "may load", "built for plugin interface 9"),
         (&["-DMISSING"], &[], "file", "opens", "camp_no_such_function"),
         (&["-DABORTS"], &[], "file", "opens", "signal 6"),
@@ -86,6 +88,7 @@ async fn what_is_wrong_is_named_with_its_point() {
         (&[], &["--to", "never"], "process", "delivers", "did not complete its token"),
         (&[], &["--to", "segv"], "process", "delivers", "segmentation fault"),
         (&[], &["--to", "twice"], "process", "each token ends once", "complete() once"),
+        (&["-DCROSSES"], &["--level", "in-process"], "in-process", "two instances", "never in a global"),
         (&[], &["--to", "segv", "--level", "in-process"], "in-process", "delivers", "would have been the server"),
         (&[], &["--to", "exit", "--level", "in-process"], "in-process", "delivers", "ended by itself with status 0"),
         (&[], &["--to", "twice", "--level", "in-process"], "in-process", "each token ends once", "complete() once"),

@@ -113,7 +113,13 @@ async fn looked_at(room: &Room, file: &Path, order: &Order, report: &mut Report)
             }
         })
         .await?;
-    let plugin = sheet.point("describes itself", async { loaded.map_or_else(|r| failed(r.reason), described) }).await?;
+    let describes = async {
+        let plugin = loaded.map_err(|refusal| Not::Failed(refusal.reason))?;
+        let d = plugin.description();
+        let said = format!("as its manifest; {} at once, recipient {:?}", d.max_concurrency, d.recipient.format);
+        Ok((plugin, said))
+    };
+    let plugin = sheet.point("describes itself", describes).await?;
     let schema = sheet.point("schema", async { schema(&plugin) }).await?;
     let config = configured(room, &plugin, &schema, order);
     let config = sheet.point("configuration", async { config.await.map(|c| (c, "accepted".to_owned())) }).await?;
@@ -135,12 +141,6 @@ fn admitted(admitted: &Result<Admitted, Refusal>) -> Found {
             bytes.len().div_ceil(1024)
         )),
     }
-}
-
-fn described(plugin: Plugin) -> Found<Plugin> {
-    let d = plugin.description();
-    let said = format!("as its manifest; {} at once, recipient {:?}", d.max_concurrency, d.recipient.format);
-    Ok((plugin, said))
 }
 
 fn schema(plugin: &Plugin) -> Found<Schema> {

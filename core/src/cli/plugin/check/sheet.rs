@@ -23,6 +23,7 @@ pub enum Not {
 /// What a point leaves to the next ones, and what is said of it.
 pub type Found<T = ()> = Result<(T, String), Not>;
 
+#[expect(clippy::unnecessary_wraps, reason = "reads like its siblings where a point ends")]
 pub fn ok(said: impl Into<String>) -> Found {
     Ok(((), said.into()))
 }
