@@ -50,6 +50,8 @@ async fn marked_examples_run() {
                 .env("SERVER", host.url(""))
                 .env("KEY", API_KEY)
                 .env("TOKEN", token::user("ada"))
+                // A dev server of an example is found by its own commands, and by nobody else's.
+                .env("XDG_RUNTIME_DIR", host.folder())
                 // `doctor` and `config check` look at this host's own file.
                 .env("CAMPANILE_SERVER__DATA_DIR", host.folder().join("doctor"));
             let output = tokio::task::spawn_blocking(move || bash.output().unwrap()).await.unwrap();

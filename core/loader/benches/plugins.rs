@@ -1,7 +1,7 @@
-//! What a delivery costs beyond a direct call, in both isolation levels: `cargo bench -p campanile-loader`.
+//! What a delivery costs beyond a direct call, in both isolation levels: `cargo bench`.
 //!
-//! The plugins do nothing, so what is measured is the way there and back. "One by one" waits for each, and so measures how
-//! fast threads wake each other; "50 under way" is what load looks like. Each figure is the median of seven rounds.
+//! The plugins do nothing, so what is measured is the way there and back. `overhead` says how it is measured; `campanile
+//! plugin bench FILE` does the same with a plugin that does something.
 #![allow(clippy::print_stdout, clippy::unwrap_used, dead_code)]
 
 #[path = "../tests/it/build.rs"]
@@ -9,14 +9,9 @@ mod build;
 #[path = "../tests/it/house.rs"]
 mod house;
 
-use campanile_loader::Isolation;
+use campanile_loader::overhead::{self, Cost};
 use campanile_plugin::{DynChannel, prelude::*};
-use futures_util::{StreamExt, stream};
 use house::House;
-use std::time::Instant;
-
-const ROUNDS: usize = 7;
-const UNDER_WAY: usize = 50;
 
 /// What is linked in: no line is crossed.
 struct Direct;
@@ -37,35 +32,9 @@ impl Channel for Direct {
     }
 }
 
-/// About one KiB, as a notification is.
-async fn one(channel: &dyn DynChannel, text: &str) {
-    let delivery = Delivery::new("0190c0de-0000-7000-8000-000000000001", "ok")
-        .with_timeout(Duration::from_mins(1))
-        .with_content("Doors open", text, "");
-    channel.deliver(delivery).await.unwrap();
-}
-
-/// Microseconds for each.
-async fn round(channel: &dyn DynChannel, under_way: usize, n: usize) -> f64 {
-    let text = "Doors open at nine. ".repeat(45);
-    let began = Instant::now();
-    stream::iter(0..n).map(|_| one(channel, &text)).buffer_unordered(under_way).for_each(|()| async {}).await;
-    began.elapsed().as_secs_f64() * 1e6 / f64::from(u32::try_from(n).unwrap())
-}
-
-async fn median(channel: &dyn DynChannel, under_way: usize, n: usize) -> f64 {
-    round(channel, under_way, n / 4).await;
-    let mut all = Vec::new();
-    for _ in 0..ROUNDS {
-        all.push(round(channel, under_way, n).await);
-    }
-    all.sort_by(f64::total_cmp);
-    all[ROUNDS / 2]
-}
-
 async fn row(what: &str, channel: &dyn DynChannel, n: usize) {
-    let (alone, together) = (median(channel, 1, n).await, median(channel, UNDER_WAY, n * 4).await);
-    println!("{what:<34} {alone:>14.2} {together:>16.2}");
+    let Cost { one_by_one, under_way } = overhead::cost(channel, "ok", n).await.unwrap();
+    println!("{what:<34} {one_by_one:>14.2} {under_way:>16.2}");
 }
 
 fn main() {
@@ -76,10 +45,7 @@ fn main() {
         let c = build::villain(&["-O2"]);
         let rust = build::drill("release", &["--release"]);
         for isolation in house::BOTH {
-            let word = match isolation {
-                Isolation::Process => "process",
-                Isolation::InProcess => "in-process",
-            };
+            let word = isolation.word();
             let house = House::new();
             let plugin = house.villain_with(&c, isolation, |_| {}).await;
             row(&format!("{word}, in C"), plugin.channel(), 5_000).await;

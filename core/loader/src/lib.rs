@@ -27,6 +27,7 @@ pub mod lock;
 mod logs;
 mod metrics;
 mod native;
+pub mod overhead;
 mod plugin;
 mod probe;
 mod process;
@@ -44,6 +45,7 @@ pub use life::{Life, State};
 pub use lock::{Entry, Isolation, Limits, Lock};
 pub use metrics::{Family, Histogram, Value};
 pub use plugin::{Loader, Plugin, Settings, probe_file};
+pub use probe::DIED_CHECKING;
 pub use refusal::{Refusal, Step};
 pub use running::Running;
 

@@ -1,7 +1,8 @@
 //! From a name in the lock to code that can be started.
 
 use crate::{
-    Admitted, Family, Host, Isolation, Lock, Refusal, Runner, Running, State, Step, UNSUPPORTED, Who, admit, cache,
+    Admitted, Family, Host, Isolation, Limits, Lock, Refusal, Runner, Running, State, Step, UNSUPPORTED, Who, admit,
+    cache,
     desk::{Desk, Parts},
     lock::Entry,
     metrics::Samples,
@@ -86,16 +87,31 @@ impl Loader {
         let admitted = admitting.await.map_err(|e| Refusal::new(Step::File, format!("reading it failed: {e}")))?;
         let (entry, manifest, path) = admitted?;
         let probed = probe::probe(&self.settings.runner, &entry.limits, &path, &manifest).await?;
-        let samples = self.samples(name);
-        Ok(Plugin(Arc::new(Version {
-            settings: self.settings.clone(),
-            host: self.host.clone(),
-            entry,
-            path,
-            probed,
-            samples,
-            loaded: Mutex::default(),
-        })))
+        Ok(self.plugin(entry, path, probed))
+    }
+
+    /// A file that no lock lists, as it would be run at that level: through the same steps but those of the lock and of its
+    /// folder. For its author, never for a server.
+    pub async fn load_unlisted(&self, file: &Path, isolation: Isolation, limits: Limits) -> Result<Plugin, Refusal> {
+        let (admitted, path, probed) = tried(file, &self.settings.cache, &self.settings.runner, &limits).await?;
+        let entry = Entry {
+            name: admitted.manifest.name,
+            file: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            version: admitted.manifest.version,
+            sha256: admitted.sha256,
+            isolation,
+            allowed_hosts: Vec::new(),
+            private_hosts: Vec::new(),
+            limits,
+            unload: false,
+        };
+        Ok(self.plugin(entry, path, probed))
+    }
+
+    fn plugin(&self, entry: Entry, path: PathBuf, probed: Probed) -> Plugin {
+        let samples = self.samples(&entry.name);
+        let (settings, host) = (self.settings.clone(), self.host.clone());
+        Plugin(Arc::new(Version { settings, host, entry, path, probed, samples, loaded: Mutex::default() }))
     }
 
     fn samples(&self, name: &str) -> Arc<Samples> {
@@ -112,13 +128,24 @@ impl Loader {
 
 /// What a file that no lock lists yet is, as far as it says: checked and tried like a listed one.
 pub async fn probe_file(path: &Path, cache: &Path, runner: &Runner) -> Result<(Admitted, Description), Refusal> {
+    let (admitted, _, probed) = tried(path, cache, runner, &Limits::default()).await?;
+    Ok((admitted, probed.description))
+}
+
+/// Admitted, copied, and opened in a child.
+async fn tried(
+    path: &Path,
+    cache: &Path,
+    runner: &Runner,
+    limits: &Limits,
+) -> Result<(Admitted, PathBuf, Probed), Refusal> {
     if let Some(why) = UNSUPPORTED {
         return Step::Build.refuses(why);
     }
     let admitted = admit::check_file(path)?;
     let copy = cache::keep(cache, &admitted.sha256, &admitted.bytes)?;
-    let probed = probe::probe(runner, &crate::Limits::default(), &copy, &admitted.manifest).await?;
-    Ok((admitted, probed.description))
+    let probed = probe::probe(runner, limits, &copy, &admitted.manifest).await?;
+    Ok((admitted, copy, probed))
 }
 
 /// One version of a plugin, ready to be started. Cheap to clone.

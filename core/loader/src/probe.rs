@@ -19,6 +19,8 @@ use std::{
 };
 use tokio::time::timeout;
 
+/// In the reason when a plugin's process did not survive a question about a configuration.
+pub const DIED_CHECKING: &str = "while it checked the configuration";
 /// For everything.
 const LIMIT: Duration = Duration::from_secs(5);
 /// What is quoted of its output.
@@ -118,7 +120,7 @@ pub(crate) async fn validate(
     match answered {
         Ok(Ok(problems)) if problems.is_empty() => Ok(()),
         Ok(Ok(problems)) => Err(problems.into_iter().take(100).collect()),
-        Ok(Err(e)) => Err(whole(died("while it checked the configuration", e, &mut child, &words).await)),
+        Ok(Err(e)) => Err(whole(died(DIED_CHECKING, e, &mut child, &words).await)),
         Err(_) => Err(whole(format!("the plugin did not check it within 5 s{}", words.quoted()))),
     }
 }

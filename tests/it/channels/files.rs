@@ -1,6 +1,6 @@
 //! Channels from files on the real binary: listed by hand, kept apart, taken up again, and refused without stopping anybody.
 
-use super::files_kit::{BOTH, House, c_file, children, oldest, said};
+use super::files_kit::{BOTH, House, c_file, children, said};
 use campanile_tests::{host::binary, prelude::*};
 use std::{fs, process::Command};
 
@@ -102,23 +102,6 @@ async fn doctor_looks_at_the_folder_and_at_each_file() {
     assert!(found.contains("c_file would be refused: the file has changed") && found.contains("plugin add"), "{found}");
     fs::write(&lock, "what is this").unwrap();
     assert!(doctor().await.contains("\"wrong\""));
-}
-
-#[tokio::test]
-async fn the_oldest_plugins_deliver_on_this_host() {
-    for isolation in BOTH {
-        let mut house = House::new(|b| b);
-        for file in oldest() {
-            house.add(&file, &["--isolation", isolation]).await;
-        }
-        house.host.launch().await;
-        for name in ["oldest_c", "oldest_rust"] {
-            house.create(&json!({"name": name, "plugin": name})).await;
-            let id = house.send(name, "ada").await;
-            house.host.api().state(&id, name, "sent").await;
-        }
-        house.host.stop().await;
-    }
 }
 
 #[tokio::test]

@@ -120,18 +120,18 @@ pub fn children(of: u32) -> Vec<u32> {
     all.filter(|pid| parent(*pid) == Some(of)).collect()
 }
 
-fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// Beside the workspace's own build, shared by all tests that build plugins.
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     let target = env::current_exe().unwrap().ancestors().nth(3).unwrap().join("plugins");
     fs::create_dir_all(&target).unwrap();
     target
 }
 
-fn good(command: &mut Command) {
+pub fn good(command: &mut Command) {
     let out = command.output().unwrap_or_else(|e| panic!("{command:?} does not run: {e}"));
     assert!(out.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&out.stderr));
 }
@@ -193,20 +193,29 @@ pub fn email() -> PathBuf {
     binary().with_file_name("libcampanile_email_file.so")
 }
 
+/// The websocket channel as a file, built with the rest of the workspace.
+pub fn websocket() -> PathBuf {
+    binary().with_file_name("libcampanile_websocket_file.so")
+}
+
+/// Cargo as an author calls it, into the folder that all such builds share.
+pub fn built_by_cargo(args: &[&str], manifest: &Path) {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(args).arg("--manifest-path").arg(manifest).arg("--target-dir").arg(target());
+    // The flags of the build that runs us are not the author's.
+    for (key, _) in env::vars_os() {
+        let key = key.to_string_lossy().into_owned();
+        if (key.starts_with("CARGO") && key != "CARGO_HOME") || key.starts_with("RUSTFLAGS") {
+            cargo.env_remove(key);
+        }
+    }
+    good(&mut cargo);
+}
+
 /// The webhook channel that ships as a plugin, by the lock of those.
 pub fn webhook() -> &'static Path {
     static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--locked", "-p", "campanile-webhook", "--manifest-path"]);
-        cargo.arg(root().join("plugins/Cargo.toml")).arg("--target-dir").arg(target());
-        // The flags of the build that runs us are not the author's.
-        for (key, _) in env::vars_os() {
-            let key = key.to_string_lossy().into_owned();
-            if (key.starts_with("CARGO") && key != "CARGO_HOME") || key.starts_with("RUSTFLAGS") {
-                cargo.env_remove(key);
-            }
-        }
-        good(&mut cargo);
+        built_by_cargo(&["build", "--locked", "-p", "campanile-webhook"], &root().join("plugins/Cargo.toml"));
         target().join("debug/libcampanile_webhook.so")
     });
     &FILE

@@ -1,84 +1,15 @@
 //! Channels that ship with the product, from files, on the real binary: webhook against a scripted provider, and e-mail in
 //! the place of the one that is linked in.
 
-use super::files_kit::{BOTH, House, children, email, note, outcomes, webhook};
+use super::{
+    files_author::{plugin, point},
+    files_kit::{BOTH, House, children, email, note, outcomes, said, webhook, websocket},
+    provider::Provider,
+};
 use campanile_tests::{prelude::*, smtp::SmtpServer};
-use std::{
-    collections::VecDeque,
-    fs,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
+use std::fs;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-
-/// An HTTP server that answers as it is told, and 200 when it is told nothing.
-struct Provider {
-    address: SocketAddr,
-    script: Arc<Mutex<VecDeque<&'static str>>>,
-    seen: Arc<Mutex<Vec<String>>>,
-}
-
-impl Provider {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (script, seen) = (Arc::<Mutex<VecDeque<&'static str>>>::default(), Arc::<Mutex<Vec<String>>>::default());
-        let (answers, requests) = (script.clone(), seen.clone());
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(serve(socket, answers.clone(), requests.clone()));
-            }
-        });
-        Self { address, script, seen }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/in", self.address)
-    }
-
-    fn next(&self, answer: &'static str) {
-        self.script.lock().unwrap().push_back(answer);
-    }
-
-    fn seen(&self) -> Vec<String> {
-        self.seen.lock().unwrap().clone()
-    }
-}
-
-/// One connection, one request after the other.
-async fn serve(
-    mut socket: TcpStream,
-    answers: Arc<Mutex<VecDeque<&'static str>>>,
-    requests: Arc<Mutex<Vec<String>>>,
-) -> std::io::Result<()> {
-    let mut got = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&got).into_owned();
-        let length = |head: &str| {
-            let line =
-                head.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned));
-            line.map_or(0, |n| n.trim().parse::<usize>().unwrap())
-        };
-        if let Some((head, body)) = text.split_once("\r\n\r\n")
-            && body.len() >= length(head)
-        {
-            requests.lock().unwrap().push(text);
-            got.clear();
-            let answer = answers.lock().unwrap().pop_front().unwrap_or("200 OK");
-            let (status, headers) = answer.split_once('\n').unwrap_or((answer, ""));
-            socket.write_all(format!("HTTP/1.1 {status}\r\n{headers}content-length: 0\r\n\r\n").as_bytes()).await?;
-            continue;
-        }
-        if socket.read_buf(&mut got).await? == 0 {
-            return Ok(());
-        }
-    }
-}
 
 fn hook(name: &str, url: &str) -> Value {
     json!({"name": name, "plugin": "webhook", "channel": name, "config": {"url": url, "secret": SECRET}})
@@ -207,6 +138,26 @@ async fn e_mail_from_a_file_takes_the_place_of_the_one_that_is_linked_in() {
         relay.wait_for(2).await;
         house.host.stop().await;
     }
+}
+
+#[tokio::test]
+async fn websocket_as_a_file_leaves_the_sockets_to_the_host() {
+    let checked = plugin("check", &websocket(), &["--json"]).await;
+    assert_eq!(point(&checked, "file", "describes itself").0, "ok", "{}", said(&checked));
+    let (result, sentence) = point(&checked, "process", "starts");
+    assert_eq!(result, "failed", "{sentence}");
+    assert!(sentence.contains("only inside the host that owns the sockets"), "{sentence}");
+    // Listed all the same, it takes nobody's place.
+    let mut house = House::new(|b| b);
+    house.add(&websocket(), &[]).await;
+    house.host.launch().await;
+    assert!(house.host.output().contains("is a part of the host"), "{}", house.host.output());
+    let id = house.host.api().accepted(&json!({"to": ["ada"], "title": "Doors open", "channels": ["websocket"]})).await;
+    assert_eq!(
+        house.host.me("ada").get("/api/v1/me/notifications").await.expect(200)["items"][0]["notification_id"],
+        id
+    );
+    house.host.stop().await;
 }
 
 #[tokio::test]

@@ -63,6 +63,11 @@ static camp_str str(const char *s) { return (camp_str){s, strlen(s)}; }
 
 static int is(camp_str s, const char *word) { return s.len == strlen(word) && memcmp(s.ptr, word, s.len) == 0; }
 
+#ifdef CROSSES
+/* The host of whoever started last: what belongs into the instance. */
+static const camp_host *everybody_s;
+#endif
+
 typedef struct instance {
   const camp_host *host;
   uint64_t last; /* a token that has ended */
@@ -122,6 +127,9 @@ static int32_t start(const camp_host *host, camp_str config, uint64_t token, voi
   }
   instance *self = calloc(1, sizeof *self);
   self->host = host;
+#ifdef CROSSES
+  everybody_s = host;
+#endif
   self->failing = memmem(config.ptr, config.len, "\"failing\"", 9) != NULL;
   *out = self;
   end(host, token, CAMP_OK, "");
@@ -157,7 +165,11 @@ static void flood_frames(void) {
 }
 
 static void deliver_one(instance *self, const camp_delivery *d) {
+#ifdef CROSSES
+  const camp_host *host = everybody_s;
+#else
   const camp_host *host = self->host;
+#endif
   uint64_t token = d->token;
   camp_str r = d->recipient;
   if (is(r, "segv")) {

@@ -1,15 +1,29 @@
 //! `campanile plugin`: what authors and operators of channel plugins need.
 
+mod bench;
+mod check;
+mod inside;
+mod least;
 mod lock;
 mod new;
 mod reload;
+mod room;
 
-use super::{Global, exit::Outcome, output::Output};
+use super::{
+    Global,
+    exit::{Failure, Outcome},
+    output::Output,
+};
+use serde_json::Value;
 
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
     /// Write the beginning of a new channel: builds, passes `check`, delivers.
     New(new::Args),
+    /// Try a plugin's file as a server would, and say of each point whether it holds: 0 yes, 1 no.
+    Check(check::Args),
+    /// Measure what a delivery costs at both isolation levels.
+    Bench(bench::Args),
     /// Show what a plugin's file is, and list it in `plugins.lock` so that it may load.
     Add(lock::Add),
     /// List the plugins that may load.
@@ -23,9 +37,26 @@ pub enum Command {
 pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
     match command {
         Command::New(args) => new::run(&args, out),
+        Command::Check(args) => check::run(args, out).await,
+        Command::Bench(args) => bench::run(args, out).await,
         Command::Add(args) => lock::add(args, global, out).await,
         Command::List => lock::list(global, out),
         Command::Remove { name } => lock::remove(&name, global, out),
         Command::Reload { name } => reload::run(&name, global, out).await,
     }
+}
+
+/// A configuration from the command line: JSON, or `@` and the name of a file with it.
+fn given(config: Option<&str>) -> Outcome<Option<Value>> {
+    let Some(config) = config else { return Ok(None) };
+    let text = match config.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|e| Failure::usage(format!("the configuration {file} can't be read")).why(e))?,
+        None => config.to_owned(),
+    };
+    let value: Value = serde_json::from_str(&text).map_err(|e| Failure::usage("--with is no JSON").why(e))?;
+    if !value.is_object() {
+        return Err(Failure::usage("--with is no JSON object").next("--with '{\"url\": \"https://…\"}'"));
+    }
+    Ok(Some(value))
 }

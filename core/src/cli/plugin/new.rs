@@ -180,6 +180,7 @@ pub fn run(args: &Args, out: Output) -> Outcome {
         out.line(format!("{} is a channel. Next:", dir.display()));
         out.line(format!("  cd {}", dir.display()));
         out.line(format!("  {build}        # makes {made}"));
+        out.line(format!("  campanile plugin check {made}"));
     });
     Ok(())
 }
