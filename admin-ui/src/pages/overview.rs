@@ -619,6 +619,7 @@ mod tests {
             assert_eq!(t.at.timestamp() % 60, 0);
         }
         assert_eq!(page.rate.axis.rules.len(), 1);
+        let start = page.rate.series.start;
         let mark = |minute: i64| Mark {
             at: start + TimeDelta::minutes(minute),
             subject: "email".into(),
