@@ -17,13 +17,15 @@ use std::collections::HashMap;
 const NEWEST: u64 = 2 * MANY;
 
 macro_rules! lanes {
-    ($engine:ident, $from:literal) => {
+    ($engine:ident, $from:literal, $app:literal) => {
         concat!(
             "SELECT d.notification_id, d.channel, d.state, d.state = 'pending' AND d.due_at > ",
             now!($engine),
             " AS due_later, COUNT(*) AS n FROM ",
             $from,
-            " WHERE d.app = $4 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+            " WHERE ",
+            $app,
+            " = $4 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
         )
     };
 }
@@ -79,12 +81,15 @@ impl Reads {
                     lanes!(
                         sqlite,
                         "json_each($2) j CROSS JOIN deliveries d ON d.id IN (
-                            SELECT x.id FROM deliveries x WHERE x.notification_id = unhex(j.value) LIMIT $3)"
+                            SELECT x.id FROM deliveries x WHERE x.notification_id = unhex(j.value) LIMIT $3)",
+                        // Not by an index: SQLite would rather walk over all of an app's than look at the few.
+                        "+d.app"
                     ),
                     lanes!(
                         postgres,
                         "jsonb_array_elements_text($2::jsonb) AS j (value) CROSS JOIN LATERAL (
-                            SELECT * FROM deliveries x WHERE x.notification_id = j.value::uuid LIMIT $3) d"
+                            SELECT * FROM deliveries x WHERE x.notification_id = j.value::uuid LIMIT $3) d",
+                        "d.app"
                     ),
                 )
                 .bind(self.offset())
