@@ -3,7 +3,7 @@
 //! A plugin is code, an instance is a plugin with a configuration, a channel is a name with one or more instances in order.
 //! Owns: the registry, failover, permits, breakers, rates, time limits, panic catching, configurations and their secrets,
 //! rendering. Absent on purpose: retry policy (the worker's), sockets (the connection's), loading of shared libraries (the
-//! loader arrives behind the same trait).
+//! loader's, behind [`code`]).
 
 pub mod breaker;
 pub mod bucket;

@@ -157,12 +157,18 @@ impl Vault {
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 
-    fn seal(&self, instance: &str, text: &str) -> Option<String> {
+    /// For one instance, or whatever else has a name of its own. None without a key.
+    pub fn seal(&self, instance: &str, text: &str) -> Option<String> {
         let key = self.key.as_ref()?;
         let nonce: [u8; NONCE_LEN] = rand::random();
         let mut bytes = text.as_bytes().to_vec();
         key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(instance), &mut bytes).ok()?;
         Some(format!("{SEALED}{}", STANDARD_NO_PAD.encode([&nonce[..], &bytes].concat())))
+    }
+
+    /// What [`Self::seal`] made for the same name.
+    pub fn open_sealed(&self, name: &str, text: &str) -> Option<String> {
+        self.unseal(name, text.strip_prefix(SEALED)?).ok()
     }
 
     fn unseal(&self, instance: &str, sealed: &str) -> Result<String, String> {

@@ -242,7 +242,7 @@ pub fn part<T, E: Into<ApiError>>(s: &Services, id: &'static str, what: &'static
 }
 
 /// `the database is away` → `The database is away.`
-fn sentence(text: impl fmt::Display) -> String {
+pub fn sentence(text: impl fmt::Display) -> String {
     let text = text.to_string();
     let mut chars = text.chars();
     let first: String = chars.next().map(|c| c.to_uppercase().collect()).unwrap_or_default();

@@ -6,8 +6,9 @@
 use super::{
     super::{
         Signed,
-        answer::{Posted, done_elsewhere},
+        answer::{Posted, done_elsewhere, sentence},
     },
+    Owner,
     one::{self, Asked, drawn},
 };
 use crate::{
@@ -65,15 +66,15 @@ pub(super) async fn tab(
     let (fields, mut problems) = form::fields(&schema, values, &shown.wrong);
     let failure = detail.view.failure.as_ref().filter(|_| shown.values.is_none());
     problems.extend(failure.map(|f| format!("What is saved does not run, at the step {}: {}", f.step, f.reason)));
-    let fixed = match (instance.version, instance.origin) {
-        (Some(_), _) if schema.is_null() => "Its plugin is not here, so nobody knows which values it takes.",
-        (Some(_), _) => "",
-        (None, _) => "It is made by the configuration file or by the host: change it there and restart the host.",
+    let fixed = match instance.version {
+        Some(_) if schema.is_null() => "Its plugin is not here, so nobody knows which values it takes.",
+        Some(_) => "",
+        None => "It is made by the configuration file or by the host: change it there and restart the host.",
     };
     let versions = if instance.version.is_some() { s.keeper.versions(&instance.name).await? } else { Vec::new() };
     let choices = view.instances.iter().map(|i| (i.name.clone(), one::config_of(i), i.name == instance.name));
     let draft = match &shown.values {
-        Some(values) => s.doorman.drafts.keep(signed.hash, &instance.name, values.clone()),
+        Some(values) => keep(s, signed, &instance.name, values.clone()),
         None => String::new(),
     };
     let review = shown.review.then(|| form::differences(&schema, &detail.config, values));
@@ -135,6 +136,16 @@ pub(super) fn places(wrong: Vec<NotValid>) -> Vec<Wrong> {
     wrong.into_iter().map(place).collect()
 }
 
+/// The typed values, for the form's next step at whichever node.
+pub(super) fn keep(s: &Services, signed: &Signed, of: &str, values: Value) -> String {
+    let owner = Owner { session: &signed.hash, of };
+    s.doorman.drafts.keep(&s.keeper.parts().vault, s.clock.now(), owner, values)
+}
+
+fn kept(s: &Services, signed: &Signed, of: &str, carried: &str) -> Option<Value> {
+    s.doorman.drafts.get(&s.keeper.parts().vault, s.clock.now(), Owner { session: &signed.hash, of }, carried)
+}
+
 /// What was typed, on top of what was typed before it and is still kept here.
 pub(super) fn typed(
     s: &Services,
@@ -145,7 +156,7 @@ pub(super) fn typed(
     in_force: &Value,
 ) -> Result<Value, (Value, Vec<Wrong>)> {
     let draft = posted.get("draft");
-    let kept = s.doorman.drafts.get(signed.hash, of, draft);
+    let kept = kept(s, signed, of, draft);
     form::read(schema, posted.pairs(), kept.as_ref().unwrap_or(in_force))
 }
 
@@ -198,9 +209,7 @@ pub(super) fn well() -> (&'static str, String) {
 }
 
 pub(super) fn unsaved(why: &str) -> String {
-    let first: String = why.chars().take(1).flat_map(char::to_uppercase).collect();
-    let rest: String = why.chars().skip(1).collect();
-    format!("{first}{rest}. Nothing was saved.")
+    format!("{} Nothing was saved.", sentence(why))
 }
 
 fn as_new(detail: &InstanceDetail, config: Value) -> NewInstance {
@@ -239,18 +248,16 @@ async fn apply(
 ) -> ApiResult<Response> {
     let name = &instance.name;
     let draft = posted.get("draft");
-    let Some(config) = s.doorman.drafts.get(signed.hash, name, draft) else {
+    let Some(config) = kept(s, signed, name, draft) else {
         let wrong = vec![Wrong {
             pointer: String::new(),
-            message: "What you reviewed is not kept any more (it is for half an hour, until a restart). Type it again."
-                .to_owned(),
+            message: "What you reviewed can't be read any more: it is kept for half an hour. Type it again.".to_owned(),
         }];
         return redraw(s, signed, headers, instance, Shown { wrong, ..Shown::default() }).await;
     };
     let to = ChangedInstance { version, enabled: detail.view.enabled, config: config.clone(), limits: detail.limits };
     match s.keeper.change(name, to, &signed.actor).await {
         Ok(now) => {
-            s.doorman.drafts.forget(draft);
             let number = now.view.version.unwrap_or_default();
             let toast = match &now.view.failure {
                 None => Toast::ok(format!("Version {number} of {name} is in force.")),

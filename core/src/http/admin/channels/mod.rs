@@ -11,6 +11,7 @@ mod one;
 mod plugins;
 
 pub use drafts::Drafts;
+use drafts::Owner;
 pub use one::live as live_one;
 
 use super::{

@@ -7,7 +7,7 @@ use super::{
         console_frame, foot,
     },
     PATH, channel_page,
-    config::{places, schema_of, typed, unsaved, well},
+    config::{keep, places, schema_of, typed, unsaved, well},
 };
 use crate::{
     channel::manage::{NewInstance, NotDone, PluginView, Wrong as NotValid},
@@ -116,11 +116,7 @@ async fn draw(
     let known = s.keeper.plugins().into_iter().find(|p| p.name == plugin && is_makeable(p));
     known.ok_or_else(|| ApiError::not_found("plugin"))?;
     let (fields, problems) = form::fields(&schema_of(s, plugin), &filled.values, &filled.wrong);
-    let draft = if filled.values.is_null() {
-        String::new()
-    } else {
-        s.doorman.drafts.keep(signed.hash, &draft_of(plugin), filled.values)
-    };
+    let draft = if filled.values.is_null() { String::new() } else { keep(s, signed, &draft_of(plugin), filled.values) };
     let facts = s.console.facts.get(s).await;
     page(&ui::NewInstance {
         frame: console_frame(s, signed, headers, &facts, PATH),
@@ -176,7 +172,6 @@ pub(super) async fn make(
     }
     match s.keeper.create(new, &signed.actor).await {
         Ok(made) => {
-            s.doorman.drafts.forget(posted.get("draft"));
             let toast = match &made.view.failure {
                 None => Toast::ok(format!("{name} is made and runs.")),
                 Some(f) => Toast::bad(format!("{name} is made and does not run: {}. It is tried again.", f.reason)),
