@@ -40,7 +40,7 @@ pub fn series() -> Series {
 
 pub fn overview() -> Overview {
     let series = series();
-    let range = Range::Hour1;
+    let range = crate::pages::range::Range::Hour1;
     let row = |name: &str, health, success, oldest_late| ChannelRow {
         name: name.into(),
         paused: health == Health::Paused,
