@@ -17,8 +17,8 @@ use campanile_model::{
     feed::{MarkAs, MarkOutcome, MarkSelection, SeenByClient},
     plan::{AcceptItem, Idempotency, RecipientPlan},
     ports::{
-        AcceptError, Accepted, Actor, Bus, CancelOutcome, EffectSink, Erased, MarkRow, ReplayOutcome, Store,
-        StoreResult, WorkQueue,
+        AcceptError, Accepted, Actor, Bus, CancelOutcome, EffectSink, Erased, MarkRow, MoveTo, Moved, ReplayOutcome,
+        Store, StoreResult, WorkQueue,
     },
     signal::{Disconnect, Signal},
     work::{ClaimOutcome, Finish, Finished},
@@ -288,6 +288,18 @@ impl Status {
         actor: Option<&Actor>,
     ) -> StoreResult<Vec<ReplayOutcome>> {
         self.store.replay_many(app, ids, target, actor).await
+    }
+
+    /// By another channel, each for itself.
+    pub async fn move_dead(
+        &self,
+        app: &AppId,
+        ids: &[DeliveryId],
+        to: &MoveTo,
+        target: &str,
+        actor: Option<&Actor>,
+    ) -> StoreResult<Vec<Moved>> {
+        self.store.move_dead(app, ids, to, target, actor).await
     }
 
     pub async fn pause(

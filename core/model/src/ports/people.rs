@@ -2,7 +2,7 @@
 
 use super::{Actor, ApiKey, StoreResult, Suppression};
 use crate::{
-    AppId, ChannelName, KeyId, UserId, UserKey,
+    AppId, ChannelName, KeyId, Timestamp, UserId, UserKey,
     user::{Contact, User},
 };
 use async_trait::async_trait;
@@ -20,10 +20,60 @@ pub struct UserFilter {
     pub limit: u32,
 }
 
+/// How many people there are, and why some of them get less than is sent. Counts stop at [`FIGURES_MAX`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeopleFigures {
+    pub known: u64,
+    /// Connected within the last day, the last thirty days.
+    pub active_day: u64,
+    pub active_month: u64,
+    /// Who chose not to get a type by a channel, most first.
+    pub opted_out: Vec<OptedOut>,
+    /// Addresses that are not sent to, by channel and reason, most first.
+    pub suppressed: Vec<SuppressedBy>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyCalls {
+    pub key: KeyId,
+    pub calls: u64,
+    /// Answered with 4xx.
+    pub refused: u64,
+}
+
+/// As far as figures of people count.
+pub const FIGURES_MAX: u64 = 100_000;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptedOut {
+    pub channel: ChannelName,
+    pub notification_type: String,
+    pub people: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SuppressedBy {
+    pub channel: ChannelName,
+    pub reason: String,
+    pub addresses: u64,
+}
+
 #[async_trait]
 pub trait PeopleStore: Send + Sync + 'static {
     /// In the order of their ids.
     async fn users(&self, filter: &UserFilter) -> StoreResult<Vec<User>>;
+    /// `limit` rows of each list.
+    async fn people_figures(&self, app: &AppId, limit: u32) -> StoreResult<PeopleFigures>;
+    /// When this person last connected, to the hour; kept by whoever holds connections.
+    async fn last_seen(&self, key: &UserKey) -> StoreResult<Option<Timestamp>>;
+    /// Unsubscribes this person from a type by a channel, as their own link in a mail does. Audited. False: they were.
+    async fn opt_out(
+        &self,
+        key: &UserKey,
+        channel: &ChannelName,
+        notification_type: &str,
+        actor: &Actor,
+    ) -> StoreResult<bool>;
     /// Replaces the contact points of somebody who exists. Audited, without the addresses themselves.
     async fn edit_user(&self, key: &UserKey, contact: Contact, actor: &Actor) -> StoreResult<Option<User>>;
     /// Why this person gets less than is sent: unsubscriptions, and which of these addresses are suppressed.
@@ -44,4 +94,8 @@ pub trait PeopleStore: Send + Sync + 'static {
         overlap: Duration,
         actor: &Actor,
     ) -> StoreResult<Option<ApiKey>>;
+    /// From where a key may be used; empty: from anywhere. Audited. False: it is not there or revoked.
+    async fn restrict_key(&self, app: &AppId, id: KeyId, networks: &[String], actor: &Actor) -> StoreResult<bool>;
+    /// What each key of the app did since then, by the hour that it fell in.
+    async fn key_calls(&self, app: &AppId, since: Timestamp) -> StoreResult<Vec<KeyCalls>>;
 }

@@ -306,8 +306,26 @@ pub struct ApiKey {
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
     pub last_used_at: Option<Timestamp>,
+    /// The address that used it last, and for which route.
+    pub last_used_from: Option<String>,
+    pub last_used_for: Option<String>,
+    /// From where it may be used, addresses or networks (CIDR); empty: from anywhere.
+    pub networks: Vec<String>,
     /// Who made it, as the audit log names them; not known of old ones.
     pub created_by: Option<String>,
+}
+
+/// What was done with one key since the last time this was written.
+#[derive(Clone, Debug)]
+pub struct KeyUse {
+    pub key: KeyId,
+    pub at: Timestamp,
+    pub address: Option<String>,
+    /// `POST /api/v1/notifications`.
+    pub route: String,
+    pub calls: u64,
+    /// Answered with 4xx.
+    pub refused: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -328,7 +346,7 @@ pub trait AccessStore: Send + Sync + 'static {
     async fn list_keys(&self, app: &AppId) -> StoreResult<Vec<ApiKey>>;
     async fn revoke_key(&self, app: &AppId, id: KeyId, actor: &Actor) -> StoreResult<bool>;
     /// Once a minute, for all keys used since.
-    async fn touch_keys(&self, used: &[(KeyId, Timestamp)]) -> StoreResult<()>;
+    async fn touch_keys(&self, used: &[KeyUse]) -> StoreResult<()>;
 
     /// `hash` is the SHA-256 of the ticket.
     async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket, ttl: Duration) -> StoreResult<()>;

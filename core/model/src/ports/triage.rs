@@ -48,12 +48,30 @@ pub struct DeadGroup {
     pub said: Option<String>,
 }
 
+/// The channel that dead letters are moved to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveTo {
+    pub channel: ChannelName,
+    /// It writes to the app's own feed and needs no address.
+    pub in_app: bool,
+}
+
+/// What became of one that was to be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// This delivery is in its place.
+    To(DeliveryId),
+    /// Why it stays: what a replay would be refused for, `already_by_that_channel`, `put_aside`.
+    Refused(&'static str),
+    NotFound,
+}
+
 /// A bulk act under way, or the last ones: every node shows it, the one that began it works on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskRow {
     pub id: Uuid,
     pub node: NodeId,
-    /// `replay` or `dismiss`.
+    /// `replay`, `dismiss` or `move`.
     pub what: String,
     /// `email, 550, northwind.example`.
     pub subject: String,
@@ -105,6 +123,16 @@ pub trait TriageStore: Send + Sync + 'static {
     /// Puts dead letters out of sight: they stay dead, in their notification and until retention. Returns how many were
     /// in sight. Audited like [`replay_many`](Self::replay_many).
     async fn dismiss(&self, app: &AppId, ids: &[DeliveryId], target: &str, actor: Option<&Actor>) -> StoreResult<u64>;
+    /// Sends what is dead by another channel: a new delivery of the same notification to the same person, and the dead one
+    /// put out of sight; one transaction. In the order of `ids`. Audited like [`replay_many`](Self::replay_many).
+    async fn move_dead(
+        &self,
+        app: &AppId,
+        ids: &[DeliveryId],
+        to: &MoveTo,
+        target: &str,
+        actor: Option<&Actor>,
+    ) -> StoreResult<Vec<Moved>>;
     /// Takes a dismissal back. Audited.
     async fn recall(&self, app: &AppId, ids: &[DeliveryId], actor: &Actor) -> StoreResult<u64>;
 

@@ -2,8 +2,8 @@
 
 use super::*;
 use campanile_model::{
-    KeyId,
-    ports::{ApiKey, Scope, UserFilter},
+    ConnId, KeyId,
+    ports::{ApiKey, Beat, HeldConnection, NodeFigures, OptedOut, Scope, SuppressedBy, UserFilter},
 };
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ pub(super) mod tests {
         contact_points_change_and_the_log_does_not_repeat_them,
         what_holds_a_person_back_is_told,
         a_rotated_key_overlaps_with_its_successor,
+        a_key_is_restricted_and_its_successor_with_it,
+        people_are_counted_with_what_they_chose,
+        somebody_who_connects_was_here,
     );
 }
 
@@ -88,6 +91,9 @@ async fn a_rotated_key_overlaps_with_its_successor(exam: Exam) {
         expires_at: None,
         revoked_at: None,
         last_used_at: None,
+        last_used_from: None,
+        last_used_for: None,
+        networks: Vec::new(),
         created_by: None,
     };
     let (old, fresh) = (key(1), ApiKey { name: "ignored".to_owned(), scopes: Scope::ALL.to_vec(), ..key(2) });
@@ -110,4 +116,110 @@ async fn a_rotated_key_overlaps_with_its_successor(exam: Exam) {
     assert!(exam.rotate_key(&AppId::from("other"), made.id, key(6), hour, &actor()).await.unwrap().is_none());
     let acts = exam.audit(None, 10).await.unwrap();
     assert_eq!(acts.iter().filter(|a| a.action == "key.rotate").count(), 2);
+}
+
+async fn a_key_is_restricted_and_its_successor_with_it(exam: Exam) {
+    let app = AppId::default();
+    let key = |n: u8| ApiKey {
+        id: KeyId::new(),
+        app: app.clone(),
+        name: "billing".to_owned(),
+        secret_hash: [n; 32],
+        scopes: vec![Scope::Send],
+        created_at: at(1_000),
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+        last_used_from: None,
+        last_used_for: None,
+        networks: vec!["10.0.0.0/8".to_owned()],
+        created_by: None,
+    };
+    let old = key(1);
+    exam.create_key(old.clone(), &actor()).await.unwrap();
+    assert_eq!(exam.find_key(old.id).await.unwrap().unwrap().networks, ["10.0.0.0/8"]);
+    let both = ["10.0.0.0/8".to_owned(), "2001:db8::7".to_owned()];
+    assert!(exam.restrict_key(&app, old.id, &both, &actor()).await.unwrap());
+    assert!(!exam.restrict_key(&AppId::from("other"), old.id, &[], &actor()).await.unwrap(), "another app's key");
+    assert_eq!(exam.find_key(old.id).await.unwrap().unwrap().networks, both);
+    let fresh = exam.rotate_key(&app, old.id, key(2), Duration::from_hours(1), &actor()).await.unwrap().unwrap();
+    assert_eq!(exam.find_key(fresh.id).await.unwrap().unwrap().networks, both, "as the first one");
+    exam.revoke_key(&app, old.id, &actor()).await.unwrap();
+    assert!(!exam.restrict_key(&app, old.id, &[], &actor()).await.unwrap(), "it has ended");
+    let acts = exam.audit(None, 10).await.unwrap();
+    assert_eq!(acts.iter().filter(|a| a.action == "key.restrict").count(), 1);
+}
+
+async fn people_are_counted_with_what_they_chose(exam: Exam) {
+    let app = AppId::default();
+    let (mail, sms) = (ChannelName::email(), ChannelName::from("sms"));
+    assert_eq!(exam.people_figures(&app, 5).await.unwrap(), campanile_model::ports::PeopleFigures::default());
+    for name in ["ada", "bo", "cy"] {
+        exam.put_user(&user(name), Contact::default()).await.unwrap();
+    }
+    assert!(exam.opt_out(&user("ada"), &mail, "news", &actor()).await.unwrap());
+    assert!(!exam.opt_out(&user("ada"), &mail, "news", &actor()).await.unwrap(), "once is enough");
+    exam.opt_out(&user("bo"), &mail, "news", &actor()).await.unwrap();
+    exam.unsubscribe(&user("bo"), &sms, "offers").await.unwrap();
+    for address in ["a@x", "b@x"] {
+        exam.add_suppression(&app, &mail, address, "bounced", &actor()).await.unwrap();
+    }
+    exam.add_suppression(&app, &mail, "c@x", "complaint", &actor()).await.unwrap();
+    let figures = exam.people_figures(&app, 5).await.unwrap();
+    assert_eq!((figures.known, figures.active_day, figures.active_month), (3, 0, 0));
+    let out = |channel: &ChannelName, kind: &str, people| OptedOut {
+        channel: channel.clone(),
+        notification_type: kind.to_owned(),
+        people,
+    };
+    assert_eq!(figures.opted_out, [out(&mail, "news", 2), out(&sms, "offers", 1)]);
+    let by = |reason: &str, addresses| SuppressedBy { channel: mail.clone(), reason: reason.to_owned(), addresses };
+    assert_eq!(figures.suppressed, [by("bounced", 2), by("complaint", 1)]);
+    assert_eq!(exam.people_figures(&app, 1).await.unwrap().opted_out.len(), 1);
+    let acts = exam.audit(None, 20).await.unwrap();
+    assert_eq!(acts.iter().filter(|a| a.action == "user.opt_out").count(), 2, "their own act is not an operator's");
+}
+
+async fn somebody_who_connects_was_here(exam: Exam) {
+    let node = NodeId::new();
+    let beat = Beat {
+        node,
+        host: "tower".to_owned(),
+        address: "127.0.0.1:8000".to_owned(),
+        version: "1.0".to_owned(),
+        started_at: at(1_000),
+        draining: false,
+        figures: NodeFigures::default(),
+    };
+    exam.beat(&beat).await.unwrap();
+    let held = |name: &str| HeldConnection {
+        conn: ConnId::new(),
+        user: user(name),
+        transport: "websocket".to_owned(),
+        protocol: "v1".to_owned(),
+        client_address: None,
+        user_agent: None,
+        connected_at: at(2_000),
+    };
+    let came = exam.now().await.unwrap();
+    assert!(exam.hold(node, vec![held("ada"), held("ada"), held("bo")]).await.unwrap());
+    let seen = exam.last_seen(&user("ada")).await.unwrap().unwrap();
+    assert!(seen >= came && exam.last_seen(&user("nobody")).await.unwrap().is_none());
+    let counted = async || {
+        let figures = exam.people_figures(&AppId::default(), 5).await.unwrap();
+        (figures.active_day, figures.active_month)
+    };
+    assert_eq!(counted().await, (2, 2));
+    exam.pass(Duration::from_mins(30));
+    exam.hold(node, vec![held("ada")]).await.unwrap();
+    assert_eq!(exam.last_seen(&user("ada")).await.unwrap(), Some(seen), "so lately writes nothing");
+    exam.pass(DAY * 2);
+    exam.hold(node, vec![held("ada")]).await.unwrap();
+    assert!(exam.last_seen(&user("ada")).await.unwrap().unwrap() > seen);
+    assert_eq!(counted().await, (1, 2));
+    exam.pass(DAY * 40);
+    assert_eq!(counted().await, (0, 0));
+    exam.put_user(&user("ada"), Contact::default()).await.unwrap();
+    exam.erase_user(&user("ada"), &actor()).await.unwrap();
+    assert!(exam.last_seen(&user("ada")).await.unwrap().is_none());
 }

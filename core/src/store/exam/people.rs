@@ -3,7 +3,7 @@
 use super::*;
 use campanile_model::{
     KeyId,
-    ports::{ApiKey, Scope, Ticket},
+    ports::{ApiKey, KeyCalls, KeyUse, Scope, Ticket},
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -72,16 +72,37 @@ async fn keys_are_kept_found_and_revoked(exam: Exam) {
         expires_at: None,
         revoked_at: None,
         last_used_at: None,
+        last_used_from: None,
+        last_used_for: None,
+        networks: Vec::new(),
         created_by: None,
     };
     assert!(exam.app_exists(&AppId::default()).await.unwrap(), "the default app needs no key");
     assert!(!exam.app_exists(&key.app).await.unwrap());
     exam.create_key(key.clone(), &actor()).await.unwrap();
     assert!(exam.app_exists(&key.app).await.unwrap(), "made with its first key");
-    exam.touch_keys(&[(key.id, now)]).await.unwrap();
-    exam.touch_keys(&[(key.id, now - Duration::from_mins(1))]).await.unwrap();
+    let used = |at, route: &str| KeyUse {
+        key: key.id,
+        at,
+        address: Some("203.0.113.7".to_owned()),
+        route: route.to_owned(),
+        calls: 10,
+        refused: 3,
+    };
+    exam.touch_keys(&[used(now, "POST /a")]).await.unwrap();
+    exam.touch_keys(&[used(now - Duration::from_mins(1), "GET /b")]).await.unwrap();
+    let calls = exam.key_calls(&key.app, now - Duration::from_hours(2)).await.unwrap();
+    assert_eq!(calls, [KeyCalls { key: key.id, calls: 20, refused: 6 }]);
+    assert!(exam.key_calls(&AppId::default(), now - Duration::from_hours(2)).await.unwrap().is_empty());
+    assert!(exam.key_calls(&key.app, now + Duration::from_hours(2)).await.unwrap().is_empty());
     let found = exam.find_key(key.id).await.unwrap().unwrap();
     assert_eq!((found.secret_hash, found.scopes.clone(), found.last_used_at), ([7; 32], key.scopes.clone(), Some(now)));
+    assert_eq!(found.last_used_for.as_deref(), Some("POST /a"), "what came later stands");
+    assert_eq!(found.last_used_from.as_deref(), Some("203.0.113.7"));
+    exam.pass(Duration::from_hours(72));
+    exam.touch_keys(&[used(exam.now().await.unwrap(), "POST /a")]).await.unwrap();
+    let all = exam.key_calls(&key.app, now - Duration::from_hours(2)).await.unwrap();
+    assert_eq!(all, [KeyCalls { key: key.id, calls: 10, refused: 3 }], "old hours are forgotten");
     assert_eq!(exam.list_keys(&key.app).await.unwrap().len(), 1);
     assert!(exam.list_keys(&AppId::default()).await.unwrap().is_empty());
     assert!(!exam.revoke_key(&AppId::default(), key.id, &actor()).await.unwrap(), "another app's key");

@@ -1,7 +1,7 @@
 //! What the console's lists ask: lanes, counts, causes of death, many at once.
 
 use super::*;
-use campanile_model::ports::{DeadWhich, Lane, NotificationFilter, ReplayOutcome, TaskRow};
+use campanile_model::ports::{DeadWhich, Lane, MoveTo, Moved, NotificationFilter, ReplayOutcome, TaskRow};
 use serde_json::json;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ pub(super) mod tests {
         what_failed_is_found_by_its_error,
         the_dead_are_grouped_by_their_cause,
         many_are_replayed_in_one_act,
+        what_is_dead_goes_by_another_channel,
         what_is_dismissed_stays_dead_and_can_be_taken_back,
         a_bulk_act_shows_its_progress_and_can_be_stopped,
         a_poison_message_is_read_whole_and_discarded_once,
@@ -212,6 +213,57 @@ async fn many_are_replayed_in_one_act(exam: Exam) {
     let both = [one.unwrap().remove(0), two.unwrap().remove(0)];
     assert_eq!(both.iter().filter(|o| matches!(o, ReplayOutcome::Replayed)).count(), 1);
     assert!(both.iter().any(|o| matches!(o, ReplayOutcome::NotReplayable("not_dead"))));
+}
+
+async fn what_is_dead_goes_by_another_channel(exam: Exam) {
+    let to = |channel: &str| MoveTo { channel: channel.into(), in_app: channel == "websocket" };
+    let go = async |ids: &[DeliveryId], channel: &str| {
+        exam.move_dead(&app(), ids, &to(channel), "email, 550", Some(&actor())).await.unwrap()
+    };
+    let (gone, n) = dead_by(&exam, "ada", "a.example", "550").await;
+    let (other, m) = dead_by(&exam, "bo", "b.example", "550").await;
+    assert_eq!(go(&[gone], "sms").await, [Moved::Refused("no_address")]);
+    assert_eq!(go(&[gone], "email").await, [Moved::Refused("no_address")], "what was given inline is not the person's");
+    let mut contact = Contact { email: Some("ada@b.example".to_owned()), ..Contact::default() };
+    contact.addresses.insert("sms".into(), "+491".to_owned());
+    exam.put_user(&user("ada"), contact).await.unwrap();
+    assert_eq!(go(&[gone], "email").await, [Moved::Refused("already_by_that_channel")]);
+    exam.opt_out(&user("ada"), &"sms".into(), "general", &actor()).await.unwrap();
+    let held = exam.held_back(&user("ada"), &[], 5).await.unwrap();
+    assert_eq!(go(&[gone], "sms").await, [Moved::Refused("unsubscribed")], "they said no to that");
+    exam.lift_suppression(&app(), &held[0].id, &actor()).await.unwrap();
+    exam.heard();
+
+    let moved = go(&[gone, DeliveryId::new()], "sms").await;
+    let [Moved::To(new), Moved::NotFound] = moved[..] else { panic!("{moved:?}") };
+    let row = exam.row(new, n).await;
+    assert_eq!((row.state, row.recipient.as_deref(), row.attempt), (DeliveryState::Pending, Some("+491"), 0));
+    let effects = exam.heard();
+    assert_eq!(effects.ready, [("sms".into(), new)], "it goes out at once");
+    let old = exam.row(gone, n).await;
+    assert_eq!(old.state, DeliveryState::Dead, "what died stays dead, out of sight");
+    assert!(old.dismissed_at.is_some());
+    assert_eq!(exam.dead_count(&all(), 10).await.unwrap(), 1);
+    assert_eq!(go(&[gone], "websocket").await, [Moved::Refused("put_aside")], "moved once");
+
+    let moved = go(&[other], "websocket").await;
+    let [Moved::To(new)] = moved[..] else { panic!("{moved:?}") };
+    assert_eq!(exam.row(new, m).await.state, DeliveryState::Sent, "the feed has it with the same commit");
+    let state = exam.feed_state(&user("bo")).await.unwrap();
+    assert_eq!((state.head_seq, state.counts.unread), (1, 1));
+    assert_eq!(exam.heard().pushes[0].users[0].seq, 1, "and sockets hear of it");
+
+    let acts = exam.audit(None, 1).await.unwrap().remove(0);
+    assert_eq!((&*acts.action, &*acts.target), ("delivery.move", "email, 550"));
+    assert_eq!(acts.detail.unwrap(), json!({"channel": "websocket", "moved": 1, "skipped": 0}));
+
+    let cancelled = dead_by(&exam, "cy", "a.example", "550").await;
+    exam.cancel(&app(), cancelled.1, &actor()).await.unwrap();
+    assert_eq!(go(&[cancelled.0], "websocket").await, [Moved::Refused("cancelled")]);
+    let (twice, t) = dead_by(&exam, "di", "a.example", "550").await;
+    let moved = go(&[twice, twice], "websocket").await;
+    assert!(matches!(moved[..], [Moved::To(_), Moved::Refused("already_by_that_channel")]), "{moved:?}");
+    assert_eq!(exam.notification(&app(), t, None).await.unwrap().unwrap().deliveries.len(), 2);
 }
 
 async fn what_is_dismissed_stays_dead_and_can_be_taken_back(exam: Exam) {

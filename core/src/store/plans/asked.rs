@@ -184,6 +184,9 @@ async fn people(ask: &Asker<'_>) {
     ask.about("disable a user", s.set_disabled(&ada, true, &actor())).await;
     ask.about("erase a user", s.erase_user(&ada, &actor())).await;
     ask.about("unsubscribe", s.unsubscribe(&ada, &email, "digest")).await;
+    ask.about("opt somebody out", s.opt_out(&ada, &email, "news", &actor())).await;
+    ask.about("figures of people", s.people_figures(&app, 8)).await;
+    ask.about("when somebody was here", s.last_seen(&ada)).await;
     ask.about("list suppressions", s.suppressions(&app, None, 50)).await;
     ask.about("list suppressions, further", s.suppressions(&app, Some("s000000000100".into()), 50)).await;
     ask.about("suppress an address", s.add_suppression(&app, &email, "x@example.org", "manual", &actor())).await;
@@ -198,13 +201,26 @@ async fn people(ask: &Asker<'_>) {
         expires_at: None,
         revoked_at: None,
         last_used_at: None,
+        last_used_from: None,
+        last_used_for: None,
+        networks: Vec::new(),
         created_by: None,
     };
     let id = key.id;
+    let used = KeyUse {
+        key: id,
+        at: s.now().await.unwrap(),
+        address: None,
+        route: "POST /api/v1/notifications".into(),
+        calls: 1,
+        refused: 0,
+    };
     ask.about("make a key", s.create_key(key, &actor())).await;
     ask.about("find a key", s.find_key(id)).await;
     ask.about("list keys", s.list_keys(&app)).await;
-    ask.about("note the use of keys", s.touch_keys(&[(id, at(5))])).await;
+    ask.about("note the use of keys", s.touch_keys(&[used])).await;
+    ask.about("restrict a key", s.restrict_key(&app, id, &[], &actor())).await;
+    ask.about("calls of keys", s.key_calls(&app, s.now().await.unwrap() - Duration::from_hours(24))).await;
     ask.about("revoke a key", s.revoke_key(&app, id, &actor())).await;
     let ticket = Ticket { user: ada, origin: None, token_expires_at: at(i64::MAX / 2_000_000) };
     ask.about("make a ticket", s.put_ticket([9; 32], ticket, Duration::from_secs(30))).await;
@@ -329,6 +345,10 @@ async fn triage(ask: &Asker<'_>, found: &mut Found) {
     ask.about("whose delivery it is", s.notification_of(&app, dead[0])).await;
     ask.about("dismiss 50", s.dismiss(&app, &dead[..50], "email", Some(&actor()))).await;
     ask.about("recall 50", s.recall(&app, &dead[..50], &actor())).await;
+    let pager = MoveTo { channel: ChannelName::from("pager"), in_app: false };
+    ask.about("move 25", s.move_dead(&app, &dead[50..75], &pager, "email", Some(&actor()))).await;
+    let feed = MoveTo { channel: ChannelName::websocket(), in_app: true };
+    ask.about("move 25 to the feed", s.move_dead(&app, &dead[75..], &feed, "email", Some(&actor()))).await;
     ask.about("retry 50", s.replay_many(&app, &dead[..50], "email", Some(&actor()))).await;
     let task = TaskRow {
         id: Uuid::now_v7(),

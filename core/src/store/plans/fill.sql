@@ -114,6 +114,10 @@ INSERT INTO node_connections (node_id, conn_id, app, user_id, transport, protoco
 SELECT pg_temp.id(clock.now, 1 + i % 3), pg_temp.id(clock.now, i), 'default', 'u' || i / 2, CASE WHEN i % 9 = 0 THEN 'sse' ELSE 'websocket' END,
        'v1', clock.now
 FROM clock, generate_series(0, {n} / 20) i;
+INSERT INTO user_seen (app, user_id, seen_at)
+SELECT app, user_id, clock.now - (head_seq % 60) * 86400000 FROM clock, user_state;
+INSERT INTO api_key_calls (hour, key_id, calls, refused)
+SELECT clock.now / 3600000 - h, pg_temp.id(clock.now, i), 100, 3 FROM clock, generate_series(0, 60) h, generate_series(0, 50) i;
 INSERT INTO minutes (at, node, data)
 SELECT (clock.now / 60000 - i) * 60000, pg_temp.id(clock.now, k), '{}' FROM clock, generate_series(1, 10080) i, generate_series(1, 2) k;
 INSERT INTO marks (at, subject, what)

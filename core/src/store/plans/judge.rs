@@ -29,6 +29,8 @@ const LONGER: &[(&str, &str)] = &[
     ("FROM audiences a JOIN notifications c ON c.id", "an erase looks through the large audiences that are kept"),
     ("error, reason FROM deliveries", "an error is looked for in the newest five thousand that failed"),
     ("ORDER BY next_attempt_at LIMIT $5", "a resume looks through the channel's backlog once"),
+    ("AS known,", "people are counted as far as a hundred thousand, in indexes"),
+    ("AS newest", "suppressions are counted by what they are for, the newest hundred thousand"),
     ("x.error, x.destination, COUNT(*) AS n", "causes of death are counted over all that is dead, in an index"),
 ];
 

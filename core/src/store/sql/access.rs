@@ -10,8 +10,8 @@ use super::{
 };
 use async_trait::async_trait;
 use campanile_model::{
-    AppId, KeyId, Timestamp,
-    ports::{Actor, ApiKey, Scope, StoreResult, Ticket},
+    AppId, KeyId,
+    ports::{Actor, ApiKey, KeyUse, Scope, StoreResult, Ticket},
 };
 use serde_json::json;
 use std::time::Duration;
@@ -38,6 +38,9 @@ pub fn api_key(c: Cells<'_>) -> StoreResult<ApiKey> {
         expires_at: c.opt_time("expires_at")?,
         revoked_at: c.opt_time("revoked_at")?,
         last_used_at: c.opt_time("last_used_at")?,
+        last_used_from: c.get("last_used_from")?,
+        last_used_for: c.get("last_used_for")?,
+        networks: c.get::<&str>("networks")?.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect(),
         created_by: c.get("created_by")?,
     })
 }
@@ -68,8 +71,9 @@ fn scopes_text(key: &ApiKey) -> String {
 pub async fn insert(tx: &mut Tx<'_>, key: &ApiKey) -> StoreResult<()> {
     tx.exec(
         "storing an API key",
-        sql("INSERT INTO api_keys (key_id, app, name, secret_hash, scopes, created_at, expires_at, created_by)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
+        sql("INSERT INTO api_keys (key_id, app, name, secret_hash, scopes, created_at, expires_at, created_by,
+                                   networks)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
         .bind(key.id.0)
         .bind(key.app.as_str())
         .bind(&key.name)
@@ -77,7 +81,8 @@ pub async fn insert(tx: &mut Tx<'_>, key: &ApiKey) -> StoreResult<()> {
         .bind(scopes_text(key))
         .bind(key.created_at.timestamp_millis())
         .bind(key.expires_at.map(|t| t.timestamp_millis()))
-        .bind(key.created_by.as_deref()),
+        .bind(key.created_by.as_deref())
+        .bind(key.networks.join(",")),
     )
     .await?;
     Ok(())
@@ -140,8 +145,12 @@ impl Operation for RevokeKey {
 }
 
 pub struct TouchKeys {
-    pub used: Vec<(KeyId, Timestamp)>,
+    pub used: Vec<KeyUse>,
 }
+
+pub const HOUR: i64 = 3_600_000;
+/// Calls are shown for a day.
+const CALLS_KEPT: i64 = 48 * HOUR;
 
 #[async_trait]
 impl Operation for TouchKeys {
@@ -149,19 +158,59 @@ impl Operation for TouchKeys {
     const NAME: &'static str = "touch_keys";
 
     async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
-        let used: Vec<(Hex, i64)> = self.used.iter().map(|(id, at)| (Hex(id.0), at.timestamp_millis())).collect();
+        // In the order of their ids: several nodes write this at once.
+        let mut used: Vec<&KeyUse> = self.used.iter().collect();
+        used.sort_by_key(|u| u.key);
+        let rows: Vec<_> = used
+            .iter()
+            .map(|u| {
+                let at = u.at.timestamp_millis();
+                (Hex(u.key.0), at, &u.address, &u.route, at.div_euclid(HOUR), u.calls, u.refused)
+            })
+            .collect();
+        let rows = json_rows(&rows)?;
         tx.exec(
             "noting the use of API keys",
             by_engine(
-                "UPDATE api_keys SET last_used_at = MAX(COALESCE(last_used_at, 0), j.at)
-                 FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS at FROM json_each($1)) j
-                 WHERE api_keys.key_id = j.id",
-                "UPDATE api_keys SET last_used_at = GREATEST(COALESCE(last_used_at, 0), j.at)
-                 FROM (SELECT (value ->> 0)::uuid AS id, (value ->> 1)::bigint AS at
+                "UPDATE api_keys SET last_used_at = j.at, last_used_from = j.address, last_used_for = j.route
+                 FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS at, value ->> 2 AS address, value ->> 3 AS route
+                       FROM json_each($1)) j
+                 WHERE api_keys.key_id = j.id AND COALESCE(last_used_at, 0) <= j.at",
+                "UPDATE api_keys SET last_used_at = j.at, last_used_from = j.address, last_used_for = j.route
+                 FROM (SELECT (value ->> 0)::uuid AS id, (value ->> 1)::bigint AS at, value ->> 2 AS address,
+                              value ->> 3 AS route
                        FROM jsonb_array_elements($1::jsonb)) j
-                 WHERE api_keys.key_id = j.id",
+                 WHERE api_keys.key_id = j.id AND COALESCE(last_used_at, 0) <= j.at",
             )
-            .bind(json_rows(&used)?),
+            .bind(rows.clone()),
+        )
+        .await?;
+        tx.exec(
+            "counting the calls of API keys",
+            by_engine(
+                "INSERT INTO api_key_calls (hour, key_id, calls, refused)
+                 SELECT value ->> 4, unhex(value ->> 0), value ->> 5, value ->> 6 FROM json_each($1) WHERE true
+                 ON CONFLICT (hour, key_id) DO UPDATE
+                    SET calls = api_key_calls.calls + excluded.calls, refused = api_key_calls.refused + excluded.refused",
+                "INSERT INTO api_key_calls (hour, key_id, calls, refused)
+                 SELECT (value ->> 4)::bigint, (value ->> 0)::uuid, (value ->> 5)::bigint, (value ->> 6)::bigint
+                 FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY AS j (value, n) ORDER BY j.n
+                 ON CONFLICT (hour, key_id) DO UPDATE
+                    SET calls = api_key_calls.calls + excluded.calls, refused = api_key_calls.refused + excluded.refused",
+            )
+            .bind(rows),
+        )
+        .await?;
+        let before = (tx.now - CALLS_KEPT).div_euclid(HOUR);
+        tx.exec(
+            "forgetting old calls of API keys",
+            by_engine(
+                "DELETE FROM api_key_calls WHERE hour < $1",
+                "DELETE FROM api_key_calls WHERE (hour, key_id) IN (
+                    SELECT hour, key_id FROM api_key_calls WHERE hour < $1 ORDER BY hour, key_id
+                    FOR UPDATE SKIP LOCKED)",
+            )
+            .bind(before),
         )
         .await?;
         Ok(())

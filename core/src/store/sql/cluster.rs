@@ -17,7 +17,10 @@ use campanile_model::{
     AppId, ConnId, NodeId,
     ports::{Beat, ClusterStore, ConnectionFilter, HeldConnection, NodeFigures, NodeRow, StoreResult},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
+
+/// Somebody who was seen so lately is not written down again.
+const SEEN_STEP: i64 = 3_600_000;
 
 struct Say(Beat);
 
@@ -132,7 +135,37 @@ impl Operation for Hold {
             .bind(json_rows(&rows)?),
         )
         .await?;
+        self.note_people(tx).await?;
         Ok(true)
+    }
+}
+
+impl Hold {
+    /// When these people were here, to the hour: somebody who comes and goes writes little.
+    async fn note_people(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
+        // In (app, user) order and each once: several nodes write this at the same time.
+        let people: BTreeSet<(&str, &str)> =
+            self.opened.iter().map(|c| (c.user.app.as_str(), c.user.user.as_str())).collect();
+        let now = tx.now;
+        tx.exec(
+            "noting who is here",
+            by_engine(
+                "INSERT INTO user_seen (app, user_id, seen_at)
+                 SELECT value ->> 0, value ->> 1, $1 FROM json_each($2) WHERE true
+                 ON CONFLICT (app, user_id) DO UPDATE SET seen_at = excluded.seen_at
+                    WHERE user_seen.seen_at < excluded.seen_at - $3",
+                "INSERT INTO user_seen (app, user_id, seen_at)
+                 SELECT value ->> 0, value ->> 1, $1
+                 FROM jsonb_array_elements($2::jsonb) WITH ORDINALITY AS j (value, n) ORDER BY j.n
+                 ON CONFLICT (app, user_id) DO UPDATE SET seen_at = excluded.seen_at
+                    WHERE user_seen.seen_at < excluded.seen_at - $3",
+            )
+            .bind(now)
+            .bind(json_rows(&people.into_iter().collect::<Vec<_>>())?)
+            .bind(SEEN_STEP),
+        )
+        .await?;
+        Ok(())
     }
 }
 

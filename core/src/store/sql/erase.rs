@@ -56,6 +56,7 @@ impl Operation for Erase {
         erased.feed_items = self.delete("DELETE FROM feed WHERE app = $1 AND user_id = $2", tx).await?;
         self.delete("DELETE FROM collapses WHERE app = $1 AND user_id = $2", tx).await?;
         self.delete("DELETE FROM ws_tickets WHERE app = $1 AND user_id = $2", tx).await?;
+        self.delete("DELETE FROM user_seen WHERE app = $1 AND user_id = $2", tx).await?;
         self.delete("DELETE FROM users WHERE app = $1 AND user_id = $2", tx).await?;
         self.reset_feed(tx)?;
         let detail =

@@ -1,11 +1,12 @@
-//! The console's look at people, and the rotation of keys.
+//! The console's look at people: lists, figures, what holds messages back from somebody.
 
 use super::{
     SqlStore,
     accept::encode,
-    access, audit,
+    audit,
     group::Operation,
-    read::Reads,
+    keyring::{RestrictKey, RotateKey},
+    read::{Reads, now},
     rows::{Cells, json_rows},
     statement::{by_engine, sql},
     suppress,
@@ -15,12 +16,17 @@ use super::{
 use crate::store::rules::fold_address;
 use async_trait::async_trait;
 use campanile_model::{
-    AppId, ChannelName, KeyId, UserId, UserKey,
-    ports::{Actor, ApiKey, PeopleStore, StoreResult, Suppression, UserFilter},
+    AppId, ChannelName, KeyId, Timestamp, UserId, UserKey,
+    ports::{
+        Actor, ApiKey, FIGURES_MAX, KeyCalls, OptedOut, PeopleFigures, PeopleStore, StoreResult, SuppressedBy,
+        Suppression, UserFilter,
+    },
     user::{Contact, User},
 };
 use serde_json::json;
 use std::time::Duration;
+
+const DAY: i64 = 86_400_000;
 
 struct EditUser {
     key: UserKey,
@@ -60,54 +66,18 @@ impl Operation for EditUser {
     }
 }
 
-struct RotateKey {
-    app: AppId,
-    id: KeyId,
-    fresh: ApiKey,
-    overlap: Duration,
-    actor: Actor,
-}
-
-#[async_trait]
-impl Operation for RotateKey {
-    type Output = Option<ApiKey>;
-    const NAME: &'static str = "create_key";
-
-    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<Option<ApiKey>> {
-        let now = tx.now;
-        let ends = now.saturating_add(self.overlap.as_millis() as i64);
-        let old = tx
-            .fetch_opt(
-                "ending an API key after its successor began",
-                by_engine(
-                    "UPDATE api_keys SET expires_at = MIN(COALESCE(expires_at, $1), $1)
-                     WHERE app = $2 AND key_id = $3 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $4)
-                     RETURNING *",
-                    "UPDATE api_keys SET expires_at = LEAST(expires_at, $1)
-                     WHERE app = $2 AND key_id = $3 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $4)
-                     RETURNING *",
-                )
-                .bind(ends)
-                .bind(self.app.as_str())
-                .bind(self.id.0)
-                .bind(now),
-            )
-            .await?;
-        let Some(old) = old else { return Ok(None) };
-        let old = access::api_key(Cells::of("api_keys", &old))?;
-        let fresh = ApiKey {
-            app: old.app,
-            name: old.name,
-            scopes: old.scopes,
-            expires_at: None,
-            created_by: Some(self.actor.who.clone()),
-            ..self.fresh.clone()
-        };
-        access::insert(tx, &fresh).await?;
-        let detail = json!({"successor": fresh.id, "ends_at": ends});
-        audit::append(tx, &self.actor, "key.rotate", &self.id.to_string(), Some(detail)).await?;
-        Ok(Some(fresh))
-    }
+macro_rules! counted {
+    ($engine:ident) => {
+        concat!(
+            "SELECT (SELECT COUNT(*) FROM (SELECT 1 AS one FROM users WHERE app = $2 LIMIT $3) AS a) AS known,
+                    (SELECT COUNT(*) FROM (SELECT 1 AS one FROM user_seen WHERE app = $2 AND seen_at > ",
+            now!($engine),
+            " - $4 LIMIT $3) AS b) AS day,
+                    (SELECT COUNT(*) FROM (SELECT 1 AS one FROM user_seen WHERE app = $2 AND seen_at > ",
+            now!($engine),
+            " - $5 LIMIT $3) AS c) AS month"
+        )
+    };
 }
 
 impl Reads {
@@ -132,6 +102,50 @@ impl Reads {
         }
         let rows = self.fetch("users", ask).await?;
         rows.iter().map(|row| users::user(Cells::of("users", row))).collect()
+    }
+
+    async fn people_figures(&self, app: &AppId, limit: u32) -> StoreResult<PeopleFigures> {
+        let most = i64::try_from(FIGURES_MAX).unwrap_or(i64::MAX);
+        let mut snapshot = self.snapshot("people_figures").await?;
+        let counts = by_engine(counted!(sqlite), counted!(postgres));
+        let counts = counts.bind(self.offset()).bind(app.as_str()).bind(most).bind(DAY).bind(30 * DAY);
+        let counts = snapshot.fetch(counts).await?;
+        let mut figures = PeopleFigures::default();
+        if let Some(row) = counts.first() {
+            let c = Cells::of("users", row);
+            figures.known = c.count("known")?;
+            (figures.active_day, figures.active_month) = (c.count("day")?, c.count("month")?);
+        }
+        let held = sql("SELECT channel, user_id IS NOT NULL AS by_choice, what, COUNT(*) AS n
+             FROM (SELECT channel, user_id, CASE WHEN user_id IS NULL THEN reason ELSE notification_type END AS what
+                   FROM suppressions WHERE app = $1 ORDER BY id DESC LIMIT $2) AS newest
+             GROUP BY channel, user_id IS NOT NULL, what ORDER BY n DESC, channel, what");
+        for row in &snapshot.fetch(held.bind(app.as_str()).bind(most)).await? {
+            let c = Cells::of("suppressions", row);
+            let (channel, what, n) = (c.channel("channel")?, c.get::<Option<String>>("what")?, c.count("n")?);
+            let what = what.unwrap_or_default();
+            if c.flag("by_choice")? {
+                figures.opted_out.push(OptedOut { channel, notification_type: what, people: n });
+            } else {
+                figures.suppressed.push(SuppressedBy { channel, reason: what, addresses: n });
+            }
+        }
+        snapshot.end().await;
+        figures.opted_out.truncate(limit as usize);
+        figures.suppressed.truncate(limit as usize);
+        Ok(figures)
+    }
+
+    async fn last_seen(&self, key: &UserKey) -> StoreResult<Option<Timestamp>> {
+        let row = self
+            .fetch_opt(
+                "last_seen",
+                sql("SELECT seen_at FROM user_seen WHERE app = $1 AND user_id = $2")
+                    .bind(key.app.as_str())
+                    .bind(key.user.as_str()),
+            )
+            .await?;
+        row.map(|row| Cells::of("user_seen", &row).time("seen_at")).transpose()
     }
 
     async fn held_back(
@@ -170,6 +184,30 @@ impl PeopleStore for SqlStore {
         self.reads.users(filter).await
     }
 
+    async fn people_figures(&self, app: &AppId, limit: u32) -> StoreResult<PeopleFigures> {
+        self.reads.people_figures(app, limit).await
+    }
+
+    async fn last_seen(&self, key: &UserKey) -> StoreResult<Option<Timestamp>> {
+        self.reads.last_seen(key).await
+    }
+
+    async fn opt_out(
+        &self,
+        key: &UserKey,
+        channel: &ChannelName,
+        notification_type: &str,
+        actor: &Actor,
+    ) -> StoreResult<bool> {
+        self.write(suppress::Unsubscribe {
+            user: key.clone(),
+            channel: channel.clone(),
+            notification_type: notification_type.to_owned(),
+            actor: Some(actor.clone()),
+        })
+        .await
+    }
+
     async fn edit_user(&self, key: &UserKey, contact: Contact, actor: &Actor) -> StoreResult<Option<User>> {
         self.write(EditUser { key: key.clone(), contact, actor: actor.clone() }).await
     }
@@ -192,5 +230,14 @@ impl PeopleStore for SqlStore {
         actor: &Actor,
     ) -> StoreResult<Option<ApiKey>> {
         self.write(RotateKey { app: app.clone(), id, fresh, overlap, actor: actor.clone() }).await
+    }
+
+    async fn restrict_key(&self, app: &AppId, id: KeyId, networks: &[String], actor: &Actor) -> StoreResult<bool> {
+        let networks = networks.to_vec();
+        self.write(RestrictKey { app: app.clone(), id, networks, actor: actor.clone() }).await
+    }
+
+    async fn key_calls(&self, app: &AppId, since: Timestamp) -> StoreResult<Vec<KeyCalls>> {
+        self.reads.key_calls(app, since).await
     }
 }

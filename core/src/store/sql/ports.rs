@@ -213,7 +213,8 @@ impl UserStore for SqlStore {
 
     async fn unsubscribe(&self, key: &UserKey, channel: &ChannelName, notification_type: &str) -> StoreResult<()> {
         let (user, channel) = (key.clone(), channel.clone());
-        self.write(suppress::Unsubscribe { user, channel, notification_type: notification_type.to_owned() }).await
+        let notification_type = notification_type.to_owned();
+        self.write(suppress::Unsubscribe { user, channel, notification_type, actor: None }).await.map(drop)
     }
 
     async fn unsubscribe_target(&self, delivery: DeliveryId) -> StoreResult<Option<(UserKey, ChannelName, String)>> {
@@ -269,7 +270,7 @@ impl AccessStore for SqlStore {
         self.write(access::RevokeKey { app: app.clone(), id, actor: actor.clone() }).await
     }
 
-    async fn touch_keys(&self, used: &[(KeyId, Timestamp)]) -> StoreResult<()> {
+    async fn touch_keys(&self, used: &[KeyUse]) -> StoreResult<()> {
         self.write(access::TouchKeys { used: used.to_vec() }).await
     }
 
@@ -411,6 +412,16 @@ impl TriageStore for SqlStore {
     }
     async fn dismiss(&self, app: &AppId, ids: &[DeliveryId], target: &str, actor: Option<&Actor>) -> StoreResult<u64> {
         self.set_dismissed(app, ids, target, actor, true).await
+    }
+    async fn move_dead(
+        &self,
+        app: &AppId,
+        ids: &[DeliveryId],
+        to: &MoveTo,
+        target: &str,
+        actor: Option<&Actor>,
+    ) -> StoreResult<Vec<Moved>> {
+        self.move_each(app, ids, to, target, actor).await
     }
     async fn recall(&self, app: &AppId, ids: &[DeliveryId], actor: &Actor) -> StoreResult<u64> {
         let target = format!("{} dead letters", ids.len());

@@ -6,12 +6,12 @@ use super::{
     gate::Wanted,
     group::Operation,
     rows::{Cells, notification_columns},
-    statement::sql,
+    statement::{Row, sql},
     tx::Tx,
 };
 use async_trait::async_trait;
 use campanile_model::{
-    AppId, DeliveryId, DeliveryState,
+    AppId, ChannelName, DeliveryId, DeliveryState,
     ports::{Actor, ReplayOutcome, StoreResult},
     state::reason,
     user::Contact,
@@ -38,27 +38,32 @@ impl Operation for ReplayDead {
     }
 }
 
+/// What is known of one delivery, with its notification and its person.
+pub async fn known(tx: &mut Tx<'_>, app: &AppId, id: DeliveryId) -> StoreResult<Option<Row>> {
+    tx.fetch_opt(
+        "reading a dead letter",
+        sql(concat!(
+            "SELECT d.id, d.notification_id, d.user_id, d.channel, d.recipient, d.recipient_inline, d.in_app,
+                        d.state, d.reason, d.stop, d.attempt, d.dismissed_at IS NOT NULL AS dismissed,
+                        n.cancelled_at IS NOT NULL AS cancelled, u.email,
+                        COALESCE(u.addresses, '{}') AS addresses, u.disabled_at IS NOT NULL AS disabled, ",
+            notification_columns!(),
+            " FROM deliveries d JOIN notifications n ON n.id = d.notification_id
+                  LEFT JOIN users u ON u.app = d.app AND u.user_id = d.user_id
+                  WHERE d.id = $1 AND d.app = $2"
+        ))
+        .bind(id.0)
+        .bind(app.as_str()),
+    )
+    .await
+}
+
 /// Replays one, and what its audit entry would say.
 pub async fn one(tx: &mut Tx<'_>, app: &AppId, id: DeliveryId) -> StoreResult<(ReplayOutcome, Option<Value>)> {
-    let row = tx
-        .fetch_opt(
-            "reading a dead letter",
-            sql(concat!(
-                "SELECT d.id, d.notification_id, d.user_id, d.channel, d.recipient, d.recipient_inline, d.in_app,
-                            d.state, d.reason, d.stop, d.attempt, n.cancelled_at IS NOT NULL AS cancelled, u.email,
-                            COALESCE(u.addresses, '{}') AS addresses, u.disabled_at IS NOT NULL AS disabled, ",
-                notification_columns!(),
-                " FROM deliveries d JOIN notifications n ON n.id = d.notification_id
-                      LEFT JOIN users u ON u.app = d.app AND u.user_id = d.user_id
-                      WHERE d.id = $1 AND d.app = $2"
-            ))
-            .bind(id.0)
-            .bind(app.as_str()),
-        )
-        .await?;
-    let Some(row) = row else { return Ok((ReplayOutcome::NotFound, None)) };
+    let Some(row) = known(tx, app, id).await? else { return Ok((ReplayOutcome::NotFound, None)) };
     let c = Cells::of("deliveries", &row);
-    let recipient = match replayable(tx, c).await? {
+    let way = Way { channel: c.channel("channel")?, in_app: c.flag("in_app")?, inline: c.flag("recipient_inline")? };
+    let recipient = match revivable(tx, c, &way).await? {
         Ok(recipient) => recipient,
         Err(why) => return Ok((ReplayOutcome::NotReplayable(why), None)),
     };
@@ -83,8 +88,16 @@ pub async fn one(tx: &mut Tx<'_>, app: &AppId, id: DeliveryId) -> StoreResult<(R
     Ok((ReplayOutcome::Replayed, Some(detail)))
 }
 
-/// Whom to send to, or why nobody.
-async fn replayable(tx: &mut Tx<'_>, c: Cells<'_>) -> StoreResult<Result<Option<String>, &'static str>> {
+/// By which channel something dead is to go out now.
+pub struct Way {
+    pub channel: ChannelName,
+    pub in_app: bool,
+    /// To the address that was given with it, not to the person's own.
+    pub inline: bool,
+}
+
+/// Whom to send to (nobody's address in the app's own feed), or why it can't go.
+pub async fn revivable(tx: &mut Tx<'_>, c: Cells<'_>, way: &Way) -> StoreResult<Result<Option<String>, &'static str>> {
     if c.state("state")? != DeliveryState::Dead {
         return Ok(Err("not_dead"));
     }
@@ -112,24 +125,24 @@ async fn replayable(tx: &mut Tx<'_>, c: Cells<'_>) -> StoreResult<Result<Option<
     if c.flag("disabled")? {
         return Ok(Err(reason::USER_DISABLED));
     }
-    if c.flag("in_app")? {
+    if way.in_app {
         return Ok(Ok(None));
     }
-    let channel = c.channel("channel")?;
-    let recipient = if c.flag("recipient_inline")? {
+    let channel = &way.channel;
+    let recipient = if way.inline {
         c.get::<Option<String>>("recipient")?
     } else {
         let contact = Contact { email: c.get("email")?, addresses: c.json("addresses")?, ..Contact::default() };
-        contact.address(&channel).map(str::to_owned)
+        contact.address(channel).map(str::to_owned)
     };
     let Some(recipient) = recipient else { return Ok(Err(reason::NO_ADDRESS)) };
     let mut wanted = Wanted::default();
-    wanted.add(&n, &user.user, &channel, Some(&recipient));
+    wanted.add(&n, &user.user, channel, Some(&recipient));
     let gate = wanted.load(tx).await?;
-    if gate.unsubscribed(&n, &user.user, &channel) {
+    if gate.unsubscribed(&n, &user.user, channel) {
         return Ok(Err(reason::UNSUBSCRIBED));
     }
-    if gate.address_of(&n, &channel, &recipient) {
+    if gate.address_of(&n, channel, &recipient) {
         return Ok(Err(reason::SUPPRESSED_ADDRESS));
     }
     Ok(Ok(Some(recipient)))

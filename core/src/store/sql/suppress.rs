@@ -92,29 +92,37 @@ pub struct Unsubscribe {
     pub user: UserKey,
     pub channel: ChannelName,
     pub notification_type: String,
+    /// Somebody did it for them; they themselves need no audit.
+    pub actor: Option<Actor>,
 }
 
 #[async_trait]
 impl Operation for Unsubscribe {
-    type Output = ();
+    /// False: they had done so before.
+    type Output = bool;
     const NAME: &'static str = "unsubscribe";
 
-    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<bool> {
         let now = tx.now;
-        tx.exec(
-            "unsubscribing",
-            sql("INSERT INTO suppressions (id, app, channel, user_id, notification_type, reason, created_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING")
-            .bind(Uuid::now_v7().to_string())
-            .bind(self.user.app.as_str())
-            .bind(self.channel.as_str())
-            .bind(self.user.user.as_str())
-            .bind(&self.notification_type)
-            .bind(reason::UNSUBSCRIBED)
-            .bind(now),
-        )
-        .await?;
-        Ok(())
+        let added = tx
+            .exec(
+                "unsubscribing",
+                sql("INSERT INTO suppressions (id, app, channel, user_id, notification_type, reason, created_at)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING")
+                .bind(Uuid::now_v7().to_string())
+                .bind(self.user.app.as_str())
+                .bind(self.channel.as_str())
+                .bind(self.user.user.as_str())
+                .bind(&self.notification_type)
+                .bind(reason::UNSUBSCRIBED)
+                .bind(now),
+            )
+            .await?;
+        if let (1.., Some(actor)) = (added, &self.actor) {
+            let detail = json!({"channel": self.channel, "notification_type": self.notification_type});
+            audit::append(tx, actor, "user.opt_out", self.user.user.as_str(), Some(detail)).await?;
+        }
+        Ok(added > 0)
     }
 }
 
