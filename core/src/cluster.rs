@@ -134,7 +134,7 @@ fn said(s: &Services, host: &str) -> Beat {
         address: s.address.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: s.started_at,
-        draining: s.draining.is_cancelled(),
+        draining: s.draining.is_cancelled() || s.rest.is_on(),
         figures: NodeFigures {
             connections: s.hub.connection_count() as u64,
             event_streams: s.hub.count_of(TransportKind::Sse),

@@ -4,9 +4,9 @@ use crate::{
     channel::{self, Keeper, KeeperParts, Registry, Renderer, loaded::Files, setup::secrets::Vault, spec},
     cluster::{self, Cluster},
     config::{Config, Loaded, secrets},
-    connection::{self, Hub, NodeBus, bus},
+    connection::{self, Hub, NodeBus, Rest, bus},
     console::{self, Console, Pulse},
-    dev::mailbox::Mailbox,
+    dev::{hooks::Hooks, mailbox::Mailbox},
     http::{
         self,
         admin::Doorman,
@@ -154,7 +154,8 @@ impl Host {
             clock: clock.clone(),
             metrics: metrics.clone(),
         });
-        bus.attach(vec![hub.clone(), channels.clone(), ingest.clone(), gate.keys.clone()]);
+        let rest = Rest::new(node, hub.clone());
+        bus.attach(vec![hub.clone(), channels.clone(), ingest.clone(), gate.keys.clone(), rest.clone()]);
         let links = links_secret(&config, store.as_ref()).await?;
         let tasks = TaskTracker::new();
         let told = CancellationToken::new();
@@ -183,7 +184,9 @@ impl Host {
             keeper,
             ingest,
             hub,
+            rest,
             mailbox,
+            hooks: Hooks::default(),
             leaving: CancellationToken::new(),
             draining: CancellationToken::new(),
             tasks,

@@ -3,9 +3,9 @@
 use crate::{
     channel::{Keeper, Registry, Renderer},
     config::{Config, load::Setting},
-    connection::Hub,
+    connection::{Hub, Rest},
     console::{Console, Pulse},
-    dev::mailbox::Mailbox,
+    dev::{hooks::Hooks, mailbox::Mailbox},
     http::{
         admin::Doorman,
         auth::{Gate, jwt::Jwt},
@@ -60,10 +60,14 @@ pub struct Services {
     pub renderer: Arc<Renderer>,
     pub ingest: Arc<Ingest>,
     pub hub: Arc<Hub>,
+    /// Whether this node gives its connections away.
+    pub rest: Arc<Rest>,
     pub jwt: Arc<Jwt>,
     pub gate: Arc<Gate>,
     /// Caught mail, with `--dev` and no relay.
     pub mailbox: Option<Arc<Mailbox>>,
+    /// Caught webhooks; only `--dev` has a way in.
+    pub hooks: Hooks,
     /// Fired first when the host stops: readiness goes off, answers close their connections.
     pub leaving: CancellationToken,
     /// Fired `server.drain_delay` after `leaving`: nothing new is taken.

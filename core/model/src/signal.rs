@@ -2,7 +2,8 @@
 //!
 //! A signal may be lost, doubled or late; nothing but speed depends on it.
 
-use crate::{AppId, ChannelName, ConnId, NodeId, UserKey, effects::FeedChange, feed::Counts, frame::Frame};
+use crate::{AppId, ChannelName, ConnId, NodeId, Timestamp, UserKey, effects::FeedChange, feed::Counts, frame::Frame};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 #[derive(Clone, Debug)]
@@ -32,6 +33,22 @@ pub enum Signal {
         app: AppId,
         conn: ConnId,
         why: Disconnect,
+    },
+    /// Somebody wants to see more of one connection, wherever it is.
+    Watch {
+        conn: ConnId,
+        wish: Watch,
+    },
+    /// What the node that holds it has to tell.
+    Watched {
+        conn: ConnId,
+        at: Timestamp,
+        what: Watched,
+    },
+    /// This node is to give its connections away, evenly over so long.
+    Rest {
+        node: NodeId,
+        spread_ms: u64,
     },
     /// Pauses of this channel changed; the rows are the truth.
     ChannelChanged(ChannelName),
@@ -63,6 +80,26 @@ pub struct PushTarget {
     pub user: UserKey,
     pub seq: i64,
     pub counts: Counts,
+}
+
+/// What is wished of one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Watch {
+    /// A ping now, and how long it takes.
+    Ping,
+    /// Its frames, until this time.
+    Tail(Timestamp),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Watched {
+    Pong {
+        took_us: u64,
+    },
+    /// A frame from the client, as much of it as may be told.
+    In(String),
+    /// A frame to the client.
+    Out(String),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

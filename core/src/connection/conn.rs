@@ -14,7 +14,7 @@ use std::{
     net::IpAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -68,7 +68,15 @@ pub struct Conn {
     pub active: AtomicU64,
     /// The ledger's: it has been told that this one is no more.
     pub gone: AtomicBool,
+    /// Somebody waits for the answer of the next ping.
+    pub asked: AtomicBool,
+    /// Unix s until which its frames are told, and how many more of them; 0: they are not.
+    tail_until: AtomicU32,
+    tail_left: AtomicU32,
 }
+
+/// Frames told of one wish at most: a busy connection must not fill the bus.
+const TAIL_FRAMES: u32 = 500;
 
 impl Conn {
     pub fn new(v: Visitor, since: Timestamp, cap: usize, ping_at: u64) -> Self {
@@ -90,7 +98,30 @@ impl Conn {
             sent: AtomicU64::new(0),
             active: AtomicU64::new(0),
             gone: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
+            tail_until: AtomicU32::new(0),
+            tail_left: AtomicU32::new(0),
         }
+    }
+
+    /// Its frames are told until then.
+    pub fn tail(&self, until: Timestamp) {
+        self.tail_until.store(u32::try_from(until.timestamp()).unwrap_or(0), Relaxed);
+        self.tail_left.store(TAIL_FRAMES, Relaxed);
+    }
+
+    /// Whether this frame is one to tell of.
+    pub fn tells(&self, now: impl FnOnce() -> Timestamp) -> bool {
+        let until = self.tail_until.load(Relaxed);
+        if until == 0 {
+            return false;
+        }
+        if i64::from(until) < now().timestamp() || self.tail_left.load(Relaxed) == 0 {
+            self.tail_until.store(0, Relaxed);
+            return false;
+        }
+        self.tail_left.fetch_sub(1, Relaxed);
+        true
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {

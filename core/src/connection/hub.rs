@@ -13,6 +13,7 @@ use super::{
     ledger::Ledger,
     limits::{Brake, HandshakeRate},
     session::Rules,
+    watch::Watches,
 };
 use crate::{
     config::Config,
@@ -23,7 +24,7 @@ use campanile_model::{
     effects::PushBatch,
     frame::Frame,
     ports::{Bus, Realtime, SignalSink},
-    signal::{Disconnect, PushTarget, Signal},
+    signal::{Disconnect, PushTarget, Signal, Watch, Watched},
     user::UserRef,
 };
 use std::{
@@ -69,6 +70,7 @@ pub struct Hub {
     confirms: Confirms,
     ledger: Ledger,
     counts: Counts,
+    watches: Watches,
     pub handshakes: HandshakeRate,
     pub brake: Brake,
     /// Zero of the monotonic milliseconds used for pings.
@@ -106,6 +108,7 @@ impl Hub {
             confirms: Confirms::default(),
             ledger: Ledger::default(),
             counts: Counts::default(),
+            watches: Watches::default(),
             handshakes: HandshakeRate::new(w.handshake_rate),
             brake: Brake::new(w.failed_handshakes),
             started: Instant::now(),
@@ -129,6 +132,11 @@ impl Hub {
     /// What the sockets did since the start.
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// What was asked for of single connections, on any node.
+    pub fn watches(&self) -> &Watches {
+        &self.watches
     }
 
     fn shard_of(&self, user: &dyn UserRef) -> usize {
@@ -258,6 +266,20 @@ impl Hub {
         self.bus.publish(Signal::Disconnect { user: user.clone(), why });
     }
 
+    /// Wishes to see more of one connection, on whatever node it is.
+    pub fn watch(&self, conn: ConnId, wish: Watch) {
+        self.bus.publish(Signal::Watch { conn, wish });
+    }
+
+    /// Tells all nodes what was wished for.
+    pub fn watched(&self, conn: ConnId, at: Timestamp, what: Watched) {
+        self.bus.publish(Signal::Watched { conn, at, what });
+    }
+
+    fn find(&self, wanted: impl Fn(&Conn) -> bool) -> Option<Arc<Conn>> {
+        (0..SHARDS).find_map(|i| self.shard(i).values().flatten().find(|c| wanted(c)).cloned())
+    }
+
     // --- the shared ticks ----------------------------------------------------------------------------------------
 
     /// Users of one shard.
@@ -304,6 +326,12 @@ impl Hub {
     /// from here. Close frames may still be on their way then; the connections' tasks see to that.
     pub async fn drain(&self, spread: Duration) {
         self.draining.store(true, Relaxed);
+        self.scatter(spread).await;
+        self.empty().await;
+    }
+
+    /// Closes what is open now, each told first when to come back. Others may come meanwhile.
+    pub async fn scatter(&self, spread: Duration) {
         let all = self.all();
         for conn in &all {
             // The wait before coming back that 1012 asks for: 5 to 30 s.
@@ -315,7 +343,6 @@ impl Hub {
             tokio::time::sleep_until(start + step * i as u32).await;
             conn.close(close::RESTART);
         }
-        self.empty().await;
     }
 
     /// Returns when no connection is open.
@@ -395,15 +422,32 @@ impl SignalSink for Hub {
             Signal::Feed(change) => self.hint(&change.user, &Hint::Feed(change.clone())),
             Signal::Disconnect { user, why } => self.close_user(user, close_for(*why)),
             Signal::CloseConnection { app, conn, why } => {
-                for i in 0..SHARDS {
-                    if let Some(c) = self.shard(i).values().flatten().find(|c| c.id == *conn && c.user.app == *app) {
-                        return c.close(close_for(*why));
+                if let Some(c) = self.find(|c| c.id == *conn && c.user.app == *app) {
+                    c.close(close_for(*why));
+                }
+            }
+            Signal::Watch { conn, wish } => {
+                let held = self.find(|c| c.id == *conn);
+                match wish {
+                    Watch::Ping => {
+                        if let Some(c) = held {
+                            c.asked.store(true, Relaxed);
+                            c.ping();
+                        }
+                    }
+                    Watch::Tail(until) => {
+                        self.watches.begin(*conn, *until);
+                        if let Some(c) = held {
+                            c.tail(*until);
+                        }
                     }
                 }
             }
+            Signal::Watched { conn, at, what } => self.watches.hear(*conn, *at, what),
             Signal::Missed => self.missed.notify_one(),
             Signal::ChannelChanged(_)
             | Signal::KeysChanged(_)
+            | Signal::Rest { .. }
             | Signal::BreakerReset(_)
             | Signal::InstancesChanged
             | Signal::InstanceReset(_)

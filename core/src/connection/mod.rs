@@ -16,12 +16,15 @@ pub mod inbox;
 pub mod ledger;
 pub mod limits;
 pub mod protocol;
+pub mod rest;
 pub mod run;
 pub mod session;
 pub mod ticks;
 pub mod transport;
+pub mod watch;
 
 pub use bus::{LocalBus, NodeBus};
 pub use conn::{ConnectionInfo, TransportKind};
 pub use hub::Hub;
+pub use rest::Rest;
 pub use ticks::start;

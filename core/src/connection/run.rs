@@ -11,9 +11,10 @@ use super::{
     inbox::{CHUNK, Hint, Taken},
     session::{Cursor, Flow, Outbox, Session},
     transport::{Incoming, Lost, Transport},
+    watch,
 };
 use crate::observe::metrics as m;
-use campanile_model::feed::SeenByClient;
+use campanile_model::{feed::SeenByClient, signal::Watched};
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -139,6 +140,10 @@ impl Loop<'_> {
         match incoming {
             Incoming::Text(text) => {
                 self.conn.active.store(self.reg.hub().monotonic_ms(), Relaxed);
+                if self.conn.tells(|| self.backend.now()) {
+                    let told = Watched::In(watch::told(&text));
+                    self.reg.hub().watched(self.conn.id, self.backend.now(), told);
+                }
                 let flow = Box::pin(s.request(&text, Instant::now(), self.backend, &mut self.out)).await;
                 self.conn.renew(s.expires_at());
                 self.settle(t, s, flow).await
@@ -150,6 +155,10 @@ impl Loop<'_> {
                     let took = sent.elapsed();
                     self.reg.hub().metrics().ping.get_or_create(&label).observe(took.as_secs_f64());
                     self.reg.hub().counts().pong(took);
+                    if self.conn.asked.swap(false, Relaxed) {
+                        let took_us = took.as_micros() as u64;
+                        self.reg.hub().watched(self.conn.id, self.backend.now(), Watched::Pong { took_us });
+                    }
                 }
                 Ok(())
             }
@@ -229,6 +238,10 @@ impl Loop<'_> {
         for frame in &out.frames {
             if frame.text.is_empty() && !stream {
                 continue;
+            }
+            if !frame.text.is_empty() && self.conn.tells(|| self.backend.now()) {
+                let told = Watched::Out(watch::beginning(&frame.text));
+                self.reg.hub().watched(self.conn.id, self.backend.now(), told);
             }
             let cursor = frame.cursor.map(|seq| (s.epoch(), seq));
             t.feed(frame.text.clone(), cursor).map_err(|Lost| End::Lost)?;

@@ -4,7 +4,9 @@ use crate::{connection::ConnectionInfo, services::Services};
 use campanile_model::{
     AppId, ConnId,
     ports::{ConnectionFilter, StoreError, StoreResult},
+    signal::Watch,
 };
+use std::time::{Duration, Instant};
 
 /// One page of them, oldest first.
 pub struct Listed {
@@ -76,4 +78,24 @@ pub async fn find(s: &Services, app: &AppId, id: ConnId) -> StoreResult<Option<C
     // What this node wrote down and does not hold is gone, and will be taken off within a second.
     let elsewhere = elsewhere.filter(|(node, _)| *node != s.node);
     Ok(elsewhere.map(|(node, held)| ConnectionInfo::held_by(node, held)))
+}
+
+/// Longest wait for a pong.
+const PONG: Duration = Duration::from_secs(3);
+const PONG_LOOK: Duration = Duration::from_millis(10);
+
+/// Pings a connection, wherever it is; how many ms until it answered, if it did.
+pub async fn ping(s: &Services, id: ConnId) -> Option<f64> {
+    let (before, ends) = (s.hub.watches().pong(id), Instant::now() + PONG);
+    s.hub.watch(id, Watch::Ping);
+    loop {
+        tokio::time::sleep(PONG_LOOK).await;
+        let heard = s.hub.watches().pong(id);
+        if let Some((_, took_us)) = heard.filter(|_| heard != before) {
+            return Some(took_us as f64 / 1_000.0);
+        }
+        if Instant::now() >= ends {
+            return None;
+        }
+    }
 }

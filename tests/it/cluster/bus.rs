@@ -162,6 +162,26 @@ async fn of_two_nodes_racing_for_a_ticket_one_wins(links: Links) {
 }
 
 /// The bus is cut, and the regular look, here every second, shows what the lost hint was about.
+async fn a_connection_over_there_is_pinged(links: Links) {
+    let [a, b] = links.two(plain).await;
+    let mut there = Connect::to(&b).token(&token::user("ada")).v1().open().await;
+    let id = there.expect("hello").await["data"]["conn_id"].as_str().unwrap().to_owned();
+    let call = format!("/api/v1/connections/{id}/ping");
+    let api = a.api();
+    // It is in the list within seconds; a client answers pings while it reads.
+    let took = until("it answers", || async {
+        let pinged = api.post(&call, &json!({})).await;
+        (pinged.status == 200).then(|| pinged.json["took_ms"].as_f64().unwrap())
+    });
+    let reading = async {
+        loop {
+            there.next_within(Duration::from_millis(50)).await;
+        }
+    };
+    let took = tokio::select! { took = took => took, () = reading => unreachable!() };
+    assert!(took > 0.0);
+}
+
 async fn a_lost_hint_is_found_by_the_regular_look(links: Links) {
     let [a, b] = links.two(|h| h.text("websocket.heartbeat", "1s")).await;
     let (mut classic, mut v1) = (open(&b, "ada").await, open_v1(&b, "ada").await);
@@ -241,6 +261,7 @@ on_each_bus![
     a_key_revoked_here_is_refused_there,
     a_pause_here_holds_there,
     of_two_nodes_racing_for_a_ticket_one_wins,
+    a_connection_over_there_is_pinged,
     a_lost_hint_is_found_by_the_regular_look,
     what_was_missed_is_caught_up_with_when_the_bus_is_back,
     a_host_starts_and_serves_without_its_bus,

@@ -15,6 +15,7 @@ use campanile_model::{
     signal::{Disconnect, PushTarget, Signal},
     user::UserRef,
 };
+use serde::{Serialize, de::DeserializeOwned};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -42,6 +43,9 @@ mod kind {
     pub const INSTANCE_RESET: u8 = 11;
     pub const INSTANCE_RESTART: u8 = 12;
     pub const PLUGIN_RELOAD: u8 = 13;
+    pub const WATCH: u8 = 14;
+    pub const WATCHED: u8 = 15;
+    pub const REST: u8 = 16;
 }
 
 /// A message ready for the broker.
@@ -156,7 +160,18 @@ impl Packer {
                 put_str(out, plugin);
                 out.put_slice(by.0.as_bytes());
             }),
+            Signal::Watch { conn, wish } => self.told(kind::WATCH, &(conn, wish)),
+            Signal::Watched { conn, at, what } => self.told(kind::WATCHED, &(conn, at, what)),
+            Signal::Rest { node, spread_ms } => self.told(kind::REST, &(node, spread_ms)),
             Signal::Missed => {}
+        }
+    }
+
+    /// What people ask for is rare: it travels as JSON.
+    fn told(&mut self, kind: u8, what: &impl Serialize) {
+        // Nothing of it is a map with keys that are no text, or a number that JSON lacks.
+        if let Ok(text) = serde_json::to_string(what) {
+            self.record(kind, |out| put_str(out, &text));
         }
     }
 
@@ -361,6 +376,9 @@ fn signal(kind: u8, r: &mut Reader, wants: &impl Fn(&dyn UserRef) -> bool) -> Re
         kind::INSTANCE_RESET => r.str().map(|name| Some(Signal::InstanceReset(name.to_owned()))),
         kind::INSTANCE_RESTART => named_by(r).map(|(instance, by)| Some(Signal::InstanceRestart { instance, by })),
         kind::PLUGIN_RELOAD => named_by(r).map(|(plugin, by)| Some(Signal::PluginReload { plugin, by })),
+        kind::WATCH => r.json().map(|(conn, wish)| Some(Signal::Watch { conn, wish })),
+        kind::WATCHED => r.json().map(|(conn, at, what)| Some(Signal::Watched { conn, at, what })),
+        kind::REST => r.json().map(|(node, spread_ms)| Some(Signal::Rest { node, spread_ms })),
         _ => return Read::Unknown,
     };
     match read {
@@ -497,6 +515,9 @@ impl<'a> Reader<'a> {
     }
     fn str(&mut self) -> Option<&'a str> {
         std::str::from_utf8(self.bytes()?).ok()
+    }
+    fn json<T: DeserializeOwned>(&mut self) -> Option<T> {
+        serde_json::from_str(self.str()?).ok()
     }
     fn counts(&mut self) -> Option<Counts> {
         let (unseen, unread, total, version) = (self.varint()?, self.varint()?, self.varint()?, self.varint()?);

@@ -1,7 +1,10 @@
 //! The bus's language: there and back whole, in messages of a fair size, and nothing that comes in can hurt.
 
 use super::*;
-use campanile_model::Timestamp;
+use campanile_model::{
+    Timestamp,
+    signal::{Watch, Watched},
+};
 use proptest::prelude::*;
 
 fn framed(message: &str) -> Frame {
@@ -57,6 +60,24 @@ fn one_of_each() -> Vec<Signal> {
         Signal::InstanceReset("relay-2".to_owned()),
         Signal::InstanceRestart { instance: "relay-2".to_owned(), by: NodeId::new() },
         Signal::PluginReload { plugin: "slack".to_owned(), by: NodeId::new() },
+        Signal::Watch { conn: ConnId::new(), wish: Watch::Ping },
+        Signal::Watch { conn: ConnId::new(), wish: Watch::Tail("2026-01-01T00:00:00Z".parse().unwrap()) },
+        Signal::Watched {
+            conn: ConnId::new(),
+            at: "2026-01-01T00:00:00.123Z".parse().unwrap(),
+            what: Watched::Pong { took_us: u64::MAX },
+        },
+        Signal::Watched {
+            conn: ConnId::new(),
+            at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            what: Watched::In("{\"type\":\"ping\"}\n".to_owned()),
+        },
+        Signal::Watched {
+            conn: ConnId::new(),
+            at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            what: Watched::Out("ü".to_owned()),
+        },
+        Signal::Rest { node: NodeId::new(), spread_ms: 60_000 },
     ];
     for mark in MarkAs::ALL {
         let ids = vec![NotificationId::new(), NotificationId::new()];
@@ -153,7 +174,7 @@ fn nothing_is_built_of_users_that_are_not_here() {
     let back = read(&packed(&all), |user| user.user() == "user-00001" && user.app() == "default");
     let push = back.iter().find_map(|s| if let Signal::Push { users, .. } = s { Some(users) } else { None }).unwrap();
     assert_eq!(push.len(), 1);
-    assert_eq!(back.len(), 9, "of the rest only what is about no user: {back:#?}");
+    assert_eq!(back.len(), 15, "of the rest only what is about no user: {back:#?}");
 }
 
 #[test]
