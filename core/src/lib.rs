@@ -11,6 +11,7 @@ pub mod config;
 pub mod connection;
 pub mod console;
 pub mod dev;
+pub mod doctor;
 pub mod failpoint;
 pub mod host;
 pub mod http;

@@ -2,55 +2,13 @@
 //!
 //! It changes nothing: no file is made, no migration applied, no mail sent.
 
-mod broker;
-mod bus;
-mod database;
-mod dns;
-mod instances;
-mod machine;
-mod mail;
-mod plugins;
-mod postgres;
-mod shape;
-
 use super::{
     Global,
     exit::{Code, Failure, Outcome},
     output::{Output, Tone},
     settings,
 };
-use crate::channel::render::check_templates;
-use serde::Serialize;
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Verdict {
-    Good,
-    Look,
-    Wrong,
-}
-
-/// One finding.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-struct Finding {
-    what: &'static str,
-    verdict: Verdict,
-    text: String,
-    /// What to do about it.
-    fix: Option<String>,
-}
-
-impl Finding {
-    fn good(what: &'static str, text: impl Into<String>) -> Self {
-        Self { what, verdict: Verdict::Good, text: text.into(), fix: None }
-    }
-    fn look(what: &'static str, text: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { what, verdict: Verdict::Look, text: text.into(), fix: Some(fix.into()) }
-    }
-    fn wrong(what: &'static str, text: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { what, verdict: Verdict::Wrong, text: text.into(), fix: Some(fix.into()) }
-    }
-}
+use crate::doctor::{Finding, Verdict, broker, bus, database, instances, machine, mail, plugins, shape, templates};
 
 pub async fn run(global: &Global, out: Output) -> Outcome {
     let mut all = Vec::new();
@@ -117,19 +75,5 @@ fn show(out: Output, finding: &Finding) {
     ));
     if let Some(fix) = &finding.fix {
         out.line(format!("                 {} {fix}", out.paint(Tone::Dim, "→")));
-    }
-}
-
-fn templates(config: &crate::config::Config) -> Finding {
-    match check_templates(config.email.templates_dir.as_deref()) {
-        Ok(()) => match &config.email.templates_dir {
-            Some(dir) => Finding::good("templates", dir.display().to_string()),
-            None => Finding::good("templates", "built in"),
-        },
-        Err(e) => Finding::wrong(
-            "templates",
-            format!("{e:#}"),
-            "correct the template; email.templates_dir says where they are",
-        ),
     }
 }

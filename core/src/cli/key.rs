@@ -23,6 +23,9 @@ pub enum Command {
         /// Last moment, RFC 3339: 2027-01-31T00:00:00Z.
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
+        /// Addresses or networks it may be used from: 10.0.0.0/8,203.0.113.7; anywhere when not given.
+        #[arg(long, value_name = "NETWORKS", value_delimiter = ',')]
+        from: Vec<String>,
     },
     /// List keys.
     List,
@@ -32,7 +35,7 @@ pub enum Command {
 
 pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
     match command {
-        Command::Create { name, scopes, expires_at } => {
+        Command::Create { name, scopes, expires_at, from } => {
             let wrong = scopes.iter().find(|s| !Scope::ALL.iter().any(|k| k.as_str() == s.as_str()));
             if let Some(wrong) = wrong {
                 return Err(
@@ -40,7 +43,7 @@ pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
                 );
             }
             let client = Client::new(global)?;
-            let mut body = json!({ "name": name, "scopes": scopes });
+            let mut body = json!({ "name": name, "scopes": scopes, "networks": from });
             if let Some(at) = expires_at {
                 body["expires_at"] = json!(at);
             }

@@ -8,10 +8,10 @@ mod doctor;
 mod exit;
 mod healthcheck;
 mod key;
-mod migrate;
+pub(crate) mod migrate;
 mod node;
 mod openapi;
-mod output;
+pub(crate) mod output;
 mod plugin;
 mod queue;
 mod send;
@@ -146,7 +146,7 @@ fn block_on(command: impl Future<Output = Outcome>) -> Outcome {
 }
 
 /// One provider for every TLS connection of this process; a second install is refused and harmless.
-fn install_tls() {
+pub(crate) fn install_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 

@@ -180,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_in_foreign_hands_is_wrong() {
-        super::super::super::install_tls();
+        crate::cli::install_tls();
         let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap().to_string();
         tokio::spawn(async move {

@@ -47,7 +47,7 @@ async fn relay(url: &str, limit: Duration) -> Finding {
         Ok(Ok(_)) if implicit => Finding::good(WHAT, format!("{place} takes connections")),
         Ok(Ok(text)) if text.starts_with("220") => Finding::good(WHAT, format!("{place} greets")),
         Ok(Ok(text)) => {
-            let line = super::super::output::safe(text.lines().next().unwrap_or_default());
+            let line = crate::cli::output::safe(text.lines().next().unwrap_or_default());
             Finding::wrong(WHAT, format!("{place} answers {line:?} in place of 220"), fix)
         }
     }

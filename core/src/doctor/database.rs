@@ -1,9 +1,7 @@
 //! The database: who holds it, whether it is whole, whether its schema is this build's.
 
-use super::{
-    super::migrate::{self, Place},
-    Finding, Verdict, postgres,
-};
+use super::{Finding, Verdict, postgres};
+use crate::cli::migrate::{self, Place};
 use crate::{
     config::Config,
     store::sql::{audit, statement::Conn},

@@ -133,7 +133,7 @@ fn named(table: &[u8], key: &[u8]) -> Option<String> {
     let at = table.windows(key.len()).position(|w| w == key)? + key.len();
     let length = u32::from_be_bytes(table.get(at..at + 4)?.try_into().ok()?) as usize;
     let value = table.get(at + 4..)?.get(..length)?;
-    std::str::from_utf8(value).ok().filter(|v| v.len() < 64).map(super::super::output::safe)
+    std::str::from_utf8(value).ok().filter(|v| v.len() < 64).map(crate::cli::output::safe)
 }
 
 /// Compares the queues that are there with those we would make.

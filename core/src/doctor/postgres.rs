@@ -1,10 +1,10 @@
 //! A PostgreSQL server: does it answer, is it one that the store works on, has it room for us, is it near.
 
 use super::{
-    super::migrate::{self, Place},
     Finding, Verdict,
     database::{WHAT, Witness, audit_log, schema},
 };
+use crate::cli::migrate::{self, Place};
 use crate::store::sql::statement::Conn;
 use campanile_model::{Clock, Timestamp, clock::SystemClock};
 use sqlx::{Connection, FromRow, PgConnection, error::DatabaseError};
