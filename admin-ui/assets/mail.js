@@ -1,4 +1,4 @@
-// Keeps the list of caught mail fresh: asks for the page again whenever the server says that something changed.
+// Keeps a list of what was caught fresh: asks for the page again whenever the server says that something changed.
 "use strict";
 
 const live = document.getElementById("live");
@@ -16,7 +16,7 @@ function show(on) {
   live.lastChild.textContent = on ? "Live" : "Reconnecting";
 }
 
-const stream = new EventSource("/dev/mail/live");
+const stream = new EventSource(live.dataset.stream);
 stream.addEventListener("open", () => {
   show(true);
   // What came while the stream was down.

@@ -8,6 +8,7 @@ use campanile_model::Timestamp;
 #[template(path = "pages/dev.html")]
 pub struct Dev {
     pub frame: Frame,
+    pub hooks: usize,
     pub mails: usize,
     /// Mail goes to a relay instead of being caught.
     pub relayed: bool,
@@ -61,6 +62,7 @@ mod tests {
         };
         let page = Dev {
             frame: super::super::sample_frame("/dev"),
+            hooks: 1,
             mails: 2,
             relayed: false,
             data_dir: "/data/<x>".into(),

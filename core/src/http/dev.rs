@@ -5,6 +5,7 @@
 //! something must come from a page of ours.
 
 mod demo;
+mod hooks;
 mod mail;
 
 use super::{
@@ -20,12 +21,17 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, Method, header},
     middleware::{Next, from_fn},
-    response::{Redirect, Response},
+    response::{
+        Redirect, Response,
+        sse::{self, KeepAlive, Sse},
+    },
     routing::{get, post},
 };
 use campanile_admin_ui::pages::dev::{Dev, Event};
+use futures_util::{Stream, StreamExt, stream};
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
+use tokio::sync::watch;
 use url::{Host, Url};
 
 /// Shown on the page.
@@ -37,6 +43,7 @@ pub fn routes() -> App {
         .route("/dev/provider", post(provider))
         .route("/dev/sockets", post(drop_sockets))
         .merge(demo::routes())
+        .merge(hooks::routes())
         .merge(mail::routes())
         .layer(from_fn(guard))
 }
@@ -45,6 +52,7 @@ async fn index(State(s): State<Arc<Services>>) -> ApiResult<Response> {
     let data_dir = std::path::absolute(&s.config.server.data_dir).unwrap_or_else(|_| s.config.server.data_dir.clone());
     page(&Dev {
         frame: frame(&s, "/dev"),
+        hooks: s.hooks.list().len(),
         mails: s.mailbox.as_ref().map_or(0, |m| m.list().len()),
         relayed: s.mailbox.is_none(),
         data_dir: data_dir.display().to_string(),
@@ -94,6 +102,22 @@ async fn drop_sockets(State(s): State<Arc<Services>>) -> Redirect {
     }
     tracing::info!("Dropped {} sockets on request", all.len());
     Redirect::to("/dev")
+}
+
+/// One event per change of a list; it says only that there is something to fetch.
+fn changes(
+    s: &Services,
+    changed: Option<watch::Receiver<u64>>,
+) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>> + use<>> {
+    let changes = stream::unfold(changed, |changed| async {
+        let mut changed = changed?;
+        changed.changed().await.ok()?;
+        let newest = *changed.borrow_and_update();
+        Some((Ok(sse::Event::default().data(newest.to_string())), Some(changed)))
+    });
+    // A stop of the server is not kept waiting by a page that watches.
+    let draining = s.draining.clone();
+    Sse::new(changes.take_until(async move { draining.cancelled().await })).keep_alive(KeepAlive::default())
 }
 
 async fn guard(request: Request, next: Next) -> ApiResult<Response> {

@@ -77,10 +77,11 @@ async fn settings_show_where_values_come_from_and_no_secret() {
 #[tokio::test]
 async fn development_pages_exist_only_in_development() {
     let host = TestHost::start().await;
-    for path in ["/dev", "/dev/mail", "/dev/mail/live", "/demo"] {
+    for path in ["/dev", "/dev/mail", "/dev/mail/live", "/dev/hooks", "/dev/hooks/live", "/dev/hook/x", "/demo"] {
         assert_eq!(host.api().anonymous().get(path).await.status, 404, "{path}");
     }
-    for path in ["/dev/provider", "/dev/sockets", "/demo/send"] {
+    for path in ["/dev/provider", "/dev/sockets", "/demo/send", "/dev/hook/x", "/dev/hooks/answer", "/dev/hooks/clear"]
+    {
         assert_eq!(host.api().anonymous().post(path, &json!({})).await.status, 404, "{path}");
     }
 }
@@ -112,4 +113,34 @@ async fn faults_on_purpose_fail_a_mail_and_mend_it() {
     let mut socket = Connect::to(&host).token(&token::user("ada")).v1().open().await;
     post("/dev/sockets", "").await;
     assert_eq!(socket.closed().await.code, 1012);
+}
+
+#[tokio::test]
+async fn the_webhook_bin_keeps_what_comes_and_answers_as_told() {
+    let host = TestHost::builder().dev().start().await;
+    let api = host.api();
+    let nobody = api.anonymous();
+    let form = async |path: &str, body: &str| {
+        let request = nobody.request("POST", path).header("content-type", "application/x-www-form-urlencoded");
+        api.run(request.body(body.to_owned())).await
+    };
+    assert!(nobody.get("/dev/hooks").await.text.contains("Nothing was caught yet"));
+    let sent = nobody.request("POST", "/dev/hook/orders/7?x=1").header("webhook-id", "<img src=x>");
+    assert_eq!(api.run(sent.body(r#"{"order":7,"note":"<img src=x>"}"#.to_owned())).await.status, 200);
+    let list = nobody.get("/dev/hooks").await.text;
+    assert!(list.contains("POST orders/7?x=1") && list.contains("answered 200"), "{list}");
+    let open = nobody.get("/dev/hooks/1").await.text;
+    assert!(open.contains("webhook-id") && open.contains("&#34;order&#34;: 7") && !open.contains("<img"), "{open}");
+    assert_eq!(nobody.get("/dev/hooks/9").await.status, 404);
+
+    assert_eq!(form("/dev/hooks/answer", "answer=302").await.status, 422, "no redirects to try on others");
+    form("/dev/hooks/answer", "answer=429").await;
+    let refused = nobody.get("/dev/hook/again").await;
+    assert_eq!((refused.status, refused.headers["retry-after"].to_str().unwrap()), (429, "5"));
+    let large = nobody.request("POST", "/dev/hook/large").body("x".repeat(2 * 1024 * 1024));
+    assert_eq!(api.run(large).await.status, 413);
+    let stranger = nobody.request("GET", "/dev/hook/x").header("host", "rebound.example");
+    assert_eq!(api.run(stranger).await.status, 403);
+    form("/dev/hooks/clear", "").await;
+    assert!(nobody.get("/dev/hooks").await.text.contains("Nothing was caught yet"));
 }

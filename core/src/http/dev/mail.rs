@@ -1,27 +1,26 @@
 //! `/dev/mail`: what was caught, newest first; the HTML part in a sandbox of its own.
 
-use super::super::{
-    App,
-    admin::frame,
-    page::{document, page},
-    problem::{ApiError, ApiResult},
+use super::{
+    super::{
+        App,
+        admin::frame,
+        page::{document, page},
+        problem::{ApiError, ApiResult},
+    },
+    changes,
 };
 use crate::{dev::mailbox::Caught, services::Services};
 use axum::{
     extract::{Path, Query, State},
-    response::{
-        Response,
-        sse::{Event, KeepAlive, Sse},
-    },
+    response::{IntoResponse, Response},
     routing::get,
 };
 use campanile_admin_ui::{
     MAIL_CSP,
     pages::mail::{Mail, MailPage, View},
 };
-use futures_util::{Stream, StreamExt, stream};
 use serde::Deserialize;
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 pub(super) fn routes() -> App {
     App::new()
@@ -53,17 +52,8 @@ async fn html(State(s): State<Arc<Services>>, Path(id): Path<u64>) -> ApiResult<
 }
 
 /// One event per change of the list; it says only that there is something to fetch.
-async fn live(State(s): State<Arc<Services>>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let changes = s.mailbox.as_ref().map(|m| m.watch());
-    let changes = stream::unfold(changes, |changes| async {
-        let mut changes = changes?;
-        changes.changed().await.ok()?;
-        let newest = *changes.borrow_and_update();
-        Some((Ok(Event::default().data(newest.to_string())), Some(changes)))
-    });
-    // A stop of the server is not kept waiting by a page that watches.
-    let draining = s.draining.clone();
-    Sse::new(changes.take_until(async move { draining.cancelled().await })).keep_alive(KeepAlive::default())
+async fn live(State(s): State<Arc<Services>>) -> Response {
+    changes(&s, s.mailbox.as_ref().map(|m| m.watch())).into_response()
 }
 
 fn find(s: &Services, id: u64) -> ApiResult<Arc<Caught>> {
