@@ -2,7 +2,7 @@
 //!
 //! Absent on purpose: the query. It can hold a token, so neither log, span nor metric ever sees it.
 
-use super::{REQUEST_ID, problem::ApiError};
+use super::{CALLER, REQUEST_ID, auth::keys::KeyCache, problem::ApiError};
 use crate::observe::{Metrics, metrics as m};
 use axum::{
     body::{Body, HttpBody},
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use hyper::body::{Frame, SizeHint};
 use std::{
+    cell::Cell,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
@@ -34,6 +35,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Shell {
     pub metrics: Arc<Metrics>,
     pub request_timeout: Duration,
+    /// Told how the calls of API keys were answered.
+    pub keys: Option<Arc<KeyCache>>,
 }
 
 /// The outermost layer.
@@ -49,19 +52,22 @@ pub async fn observe(State(s): State<Shell>, request: Request, next: Next) -> Re
 
     let span = tracing::info_span!("request", request.id = %id, http.method = method, http.path = shown);
     let handled = AssertUnwindSafe(within(s.request_timeout, request, next)).catch_unwind();
-    let mut response = REQUEST_ID
-        .scope(id.clone(), async {
-            handled.await.unwrap_or_else(|_| {
-                s.metrics.panics.get_or_create(&m::ByReason::new("http")).inc();
-                ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here")
-                    .caused_by("the handler panicked")
-                    .into_response()
-            })
-        })
-        .instrument(span.clone())
-        .await;
+    let answered = async {
+        let response = handled.await.unwrap_or_else(|_| {
+            s.metrics.panics.get_or_create(&m::ByReason::new("http")).inc();
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here")
+                .caused_by("the handler panicked")
+                .into_response()
+        });
+        (response, CALLER.with(Cell::get))
+    };
+    let answered = CALLER.scope(Cell::new(None), answered);
+    let (mut response, caller) = REQUEST_ID.scope(id.clone(), answered).instrument(span.clone()).await;
 
     let status = response.status();
+    if let (Some(keys), Some(key)) = (&s.keys, caller) {
+        keys.answered(key, status);
+    }
     let elapsed = started.elapsed();
     span.in_scope(|| {
         let (code, duration_ms) = (status.as_u16(), elapsed.as_millis() as u64);
@@ -73,6 +79,10 @@ pub async fn observe(State(s): State<Shell>, request: Request, next: Next) -> Re
     });
     s.metrics.http_requests.get_or_create(&m::RouteLabels::new(method, route, status_class(status))).inc();
     s.metrics.http_duration.get_or_create(&m::MethodRoute::new(method, route)).observe(elapsed.as_secs_f64());
+    if matches!(status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
+        // The rest of the body is not read, so this connection ends: a client that keeps connections must not use it again.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     finish_headers(response.headers_mut(), &id, &path);
     response
 }
@@ -139,7 +149,7 @@ fn finish_headers(headers: &mut HeaderMap, id: &str, path: &str) {
 }
 
 /// A closed set, so that a caller can't make series.
-fn method_label(method: &Method) -> &'static str {
+pub fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

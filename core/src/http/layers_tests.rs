@@ -25,7 +25,7 @@ fn app(request_timeout: Duration) -> (Router, Arc<Metrics>) {
         .route("/panics", get(panics))
         .route("/hangs", post(hangs))
         .route("/reads", post(|_: Bytes| async { "read" }))
-        .layer(from_fn_with_state(Shell { metrics: metrics.clone(), request_timeout }, observe));
+        .layer(from_fn_with_state(Shell { metrics: metrics.clone(), request_timeout, keys: None }, observe));
     (app, metrics)
 }
 

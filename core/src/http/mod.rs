@@ -25,8 +25,9 @@ use axum::{
     http::StatusCode,
     middleware::{from_fn, from_fn_with_state},
 };
+use campanile_model::KeyId;
 use problem::ApiError;
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 use tokio::net::TcpListener;
 
 pub type App = axum::Router<Arc<Services>>;
@@ -36,6 +37,8 @@ pub type ApiRoutes = utoipa_axum::router::OpenApiRouter<Arc<Services>>;
 tokio::task_local! {
     /// Names the request in logs, errors and stored rows; set by the outermost layer.
     pub static REQUEST_ID: String;
+    /// Whose API key it came with; set where the key is checked.
+    static CALLER: Cell<Option<KeyId>>;
 }
 
 /// The current request's id; empty outside a request.
@@ -62,8 +65,11 @@ pub fn router(services: Arc<Services>, metrics: Option<App>) -> axum::Router {
 
 /// What every listener has around its routes.
 fn layered(app: App, services: Arc<Services>) -> axum::Router {
-    let shell =
-        layers::Shell { metrics: services.metrics.clone(), request_timeout: *services.config.server.request_timeout };
+    let shell = layers::Shell {
+        metrics: services.metrics.clone(),
+        request_timeout: *services.config.server.request_timeout,
+        keys: Some(services.gate.keys.clone()),
+    };
     app.fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method")

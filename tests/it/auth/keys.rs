@@ -52,3 +52,36 @@ async fn keys_survive_a_restart_and_half_of_one_is_none() {
     broken.pop();
     host.api().with_key(&broken).send(&json!({"user_id": "u", "title": "T"})).await.problem(401);
 }
+
+#[tokio::test]
+async fn a_key_works_from_its_networks_and_its_use_is_kept() {
+    let mut host = TestHost::start().await;
+    let body = json!({"name": "fenced", "scopes": ["send", "read"], "networks": ["127.0.0.0/8", "::1"]});
+    let made = host.api().post("/api/v1/keys", &body).await.expect(201);
+    let (id, secret) = (made["key_id"].as_str().unwrap().to_owned(), made["key"].as_str().unwrap().to_owned());
+    assert_eq!(made["networks"], json!(["127.0.0.0/8", "::1"]));
+    let api = host.api().with_key(&secret);
+    api.notify(&unique("u"), "T").await;
+    api.send(&json!({"title": "to nobody"})).await.problem(422);
+
+    let elsewhere = json!({"networks": ["203.0.113.0/24"]});
+    host.api().put(&format!("/api/v1/keys/{id}/networks"), &elsewhere).await.expect(200);
+    let refused = api.send(&json!({"user_id": "u", "title": "T"})).await;
+    assert_eq!(refused.problem(403), "address_not_allowed");
+    assert!(refused.json["detail"].as_str().unwrap().contains("127.0.0.1"), "{}", refused.text);
+    for wrong in [json!({"networks": ["10.0.0.0/33"]}), json!({"networks": ["example.org"]})] {
+        let refused = host.api().put(&format!("/api/v1/keys/{id}/networks"), &wrong).await;
+        refused.problem(422);
+        assert_eq!(refused.json["errors"][0]["field"], "networks");
+    }
+    host.api().put(&format!("/api/v1/keys/{id}/networks"), &json!({"networks": []})).await.expect(200);
+    api.send(&json!({"user_id": "u", "title": "T"})).await.expect(202);
+
+    // What a key did is written down once a minute, and when the host stops.
+    host.stop().await;
+    host.launch().await;
+    let list = host.api().get("/api/v1/keys").await.expect(200);
+    let row = list["items"].as_array().unwrap().iter().find(|k| k["key_id"] == *id).unwrap().clone();
+    assert_eq!(row["last_used_for"], "POST /api/v1/notifications");
+    assert_eq!(row["last_used_from"], "127.0.0.1");
+}

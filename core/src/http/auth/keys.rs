@@ -1,15 +1,15 @@
 //! API keys: `cmp_<id>_<secret>`, kept as SHA-256, compared in constant time.
 //!
 //! Looked-up keys are remembered for ten seconds, unknown ids too; a change is heard on the node bus at once. When a key
-//! was last used is written once a minute. The fixed operator key of the configuration has every scope.
+//! was last used, from where and how often, is written once a minute. The fixed operator key of the configuration has every scope.
 
-use super::bucket::Bucket;
+use super::{bucket::Bucket, proxies};
 use crate::{config::auth::Auth, http::problem::ApiError};
 use axum::http::StatusCode;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use campanile_model::{
     AppId, Clock, KeyId, Timestamp,
-    ports::{AccessStore, ApiKey, Scope, SignalSink},
+    ports::{AccessStore, ApiKey, KeyUse, Scope, SignalSink},
     signal::Signal,
 };
 use campanile_plugin::Secret;
@@ -17,6 +17,7 @@ use rand::Rng;
 use sha2::{Digest, Sha256};
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -44,9 +45,25 @@ struct State {
     entries: HashMap<KeyId, Entry>,
     /// `None`: the operator key. Only keys that exist get one.
     buckets: HashMap<Option<KeyId>, Bucket>,
-    used: HashMap<KeyId, Timestamp>,
+    used: HashMap<KeyId, Used>,
     /// Rises with every change, so that a look-up begun before it leaves nothing behind.
     changes: u64,
+}
+
+/// Since the last flush.
+struct Used {
+    at: Timestamp,
+    address: Option<IpAddr>,
+    route: Route,
+    calls: u64,
+    refused: u64,
+}
+
+/// Method and path of a call, as the router names them.
+#[derive(Default)]
+struct Route {
+    method: &'static str,
+    path: String,
 }
 
 struct Entry {
@@ -92,8 +109,14 @@ impl KeyCache {
         Ok((genuine && live).then_some(Holder::Key(key)))
     }
 
-    /// Spends one token of the holder's rate and notes the use.
-    pub fn admit(&self, holder: &Holder) -> Result<(), ApiError> {
+    /// Notes the use, checks from where it comes, and spends one token of the holder's rate.
+    pub fn admit(
+        &self,
+        holder: &Holder,
+        from: Option<IpAddr>,
+        method: &'static str,
+        path: &str,
+    ) -> Result<(), ApiError> {
         let id = match holder {
             Holder::Operator => None,
             Holder::Key(key) => Some(key.id),
@@ -101,13 +124,30 @@ impl KeyCache {
         let now = Instant::now();
         let mut state = self.state();
         if let Some(id) = id {
-            state.used.insert(id, self.clock.now());
+            state.note(id, self.clock.now(), from, method, path);
+        }
+        if let Holder::Key(key) = holder
+            && !key.networks.is_empty()
+            && !from.is_some_and(|address| proxies::among(&key.networks, address))
+        {
+            let from = from.map_or_else(|| "an unknown address".to_owned(), |a| a.to_string());
+            let why = format!("this API key may not be used from {from}");
+            return Err(ApiError::forbidden("address_not_allowed", why));
         }
         let bucket = state.buckets.entry(id).or_insert_with(|| Bucket::full(self.burst, now));
         bucket.take(self.rate, self.burst, now).map_err(|wait| {
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "this API key sends too much at once")
                 .retry_after(Duration::from_secs(wait.as_secs() + 1))
         })
+    }
+
+    /// How a call that [`admit`](Self::admit) noted was answered.
+    pub fn answered(&self, id: KeyId, status: StatusCode) {
+        if status.is_client_error()
+            && let Some(used) = self.state().used.get_mut(&id)
+        {
+            used.refused += 1;
+        }
     }
 
     async fn find(&self, id: KeyId) -> Result<Option<Arc<ApiKey>>, ApiError> {
@@ -138,7 +178,7 @@ impl KeyCache {
                 _ = tick.tick() => false,
                 () = draining.cancelled() => true,
             };
-            let used: Vec<_> = self.state().used.drain().collect();
+            let used: Vec<_> = self.state().used.drain().map(|(key, used)| used.told(key)).collect();
             if !used.is_empty()
                 && let Err(error) = self.store.touch_keys(&used).await
             {
@@ -148,6 +188,32 @@ impl KeyCache {
             if last {
                 return;
             }
+        }
+    }
+}
+
+impl State {
+    fn note(&mut self, id: KeyId, at: Timestamp, address: Option<IpAddr>, method: &'static str, path: &str) {
+        let used =
+            self.used.entry(id).or_insert_with(|| Used { at, address, route: Route::default(), calls: 0, refused: 0 });
+        (used.at, used.address) = (at, address);
+        used.calls += 1;
+        // Nearly always the one before.
+        if used.route.method != method || used.route.path != path {
+            used.route = Route { method, path: path.to_owned() };
+        }
+    }
+}
+
+impl Used {
+    fn told(self, key: KeyId) -> KeyUse {
+        KeyUse {
+            key,
+            at: self.at,
+            address: self.address.map(|a| a.to_string()),
+            route: format!("{} {}", self.route.method, self.route.path),
+            calls: self.calls,
+            refused: self.refused,
         }
     }
 }
@@ -179,6 +245,9 @@ pub fn generate(app: AppId, name: String, scopes: Vec<Scope>, now: Timestamp) ->
         expires_at: None,
         revoked_at: None,
         last_used_at: None,
+        last_used_from: None,
+        last_used_for: None,
+        networks: Vec::new(),
         created_by: None,
     };
     (key, Secret::new(text))

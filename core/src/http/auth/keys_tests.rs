@@ -10,7 +10,7 @@ struct OneKey {
     key: Mutex<Option<ApiKey>>,
     asked: AtomicUsize,
     down: AtomicBool,
-    touched: Mutex<Vec<KeyId>>,
+    touched: Mutex<Vec<KeyUse>>,
 }
 
 #[async_trait]
@@ -35,8 +35,8 @@ impl AccessStore for OneKey {
     async fn revoke_key(&self, _: &AppId, _: KeyId, _: &Actor) -> StoreResult<bool> {
         Ok(false)
     }
-    async fn touch_keys(&self, used: &[(KeyId, Timestamp)]) -> StoreResult<()> {
-        self.touched.lock().unwrap().extend(used.iter().map(|(id, _)| *id));
+    async fn touch_keys(&self, used: &[KeyUse]) -> StoreResult<()> {
+        self.touched.lock().unwrap().extend(used.iter().cloned());
         Ok(())
     }
     async fn put_ticket(&self, _: [u8; 32], _: Ticket, _: Duration) -> StoreResult<()> {
@@ -71,6 +71,10 @@ fn cache(operator: &str, rate: u32, burst: u32) -> (Arc<KeyCache>, Arc<OneKey>, 
         state: Mutex::default(),
     };
     (Arc::new(cache), store, row, text)
+}
+
+fn admit(cache: &KeyCache, holder: &Holder) -> Result<(), ApiError> {
+    cache.admit(holder, "10.0.0.7".parse().ok(), "POST", "/api/v1/notifications")
 }
 
 #[tokio::test]
@@ -118,12 +122,12 @@ async fn each_key_has_a_bucket_of_its_own() {
     let (cache, _, _, text) = cache("op", 1, 2);
     let (operator, key) =
         (cache.holder("op").await.unwrap().unwrap(), cache.holder(text.expose()).await.unwrap().unwrap());
-    cache.admit(&key).unwrap();
-    cache.admit(&key).unwrap();
-    let refused = cache.admit(&key).unwrap_err();
+    admit(&cache, &key).unwrap();
+    admit(&cache, &key).unwrap();
+    let refused = admit(&cache, &key).unwrap_err();
     assert_eq!((refused.status, refused.code), (StatusCode::TOO_MANY_REQUESTS, "rate_limited"));
     assert!(refused.retry_after.is_some());
-    cache.admit(&operator).unwrap();
+    admit(&cache, &operator).unwrap();
 }
 
 #[tokio::test]
@@ -131,12 +135,30 @@ async fn the_last_uses_are_written_when_the_host_stops() {
     let (cache, store, row, text) = cache("op", 100, 100);
     for token in ["op", text.expose(), text.expose()] {
         let holder = cache.holder(token).await.unwrap().unwrap();
-        cache.admit(&holder).unwrap();
+        admit(&cache, &holder).unwrap();
     }
+    cache.answered(row.id, StatusCode::UNPROCESSABLE_ENTITY);
+    cache.answered(row.id, StatusCode::SERVICE_UNAVAILABLE);
     let stop = CancellationToken::new();
     stop.cancel();
     cache.flush_used(stop).await;
-    assert_eq!(*store.touched.lock().unwrap(), [row.id]);
+    let touched = store.touched.lock().unwrap();
+    let [used] = &touched[..] else { panic!("{touched:?}") };
+    assert_eq!((used.key, used.calls, used.refused), (row.id, 2, 1), "what is our fault is not the caller's");
+    assert_eq!((used.address.as_deref(), &*used.route), (Some("10.0.0.7"), "POST /api/v1/notifications"));
+}
+
+#[tokio::test]
+async fn a_restricted_key_works_from_its_networks_alone() {
+    let (cache, store, row, text) = cache("", 100, 100);
+    store.key.lock().unwrap().as_mut().unwrap().networks = vec!["10.0.0.0/8".into(), "2001:db8::/32".into()];
+    let holder = cache.holder(text.expose()).await.unwrap().unwrap();
+    let from = |ip: &str| cache.admit(&holder, ip.parse().ok(), "GET", "/x").map_err(|e| e.code);
+    assert_eq!(from("10.1.2.3"), Ok(()));
+    assert_eq!(from("2001:db8::1"), Ok(()));
+    assert_eq!(from("11.1.2.3"), Err("address_not_allowed"));
+    assert_eq!(from("not known"), Err("address_not_allowed"));
+    assert_eq!(cache.state().used[&row.id].calls, 4, "a refused call is seen as well");
 }
 
 #[test]

@@ -10,7 +10,7 @@ pub mod proxies;
 use crate::{config::Config, http::problem::ApiError, services::Services};
 use anyhow::Context;
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRequestParts, MatchedPath},
     http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
 };
 use campanile_model::{
@@ -102,12 +102,18 @@ impl FromRequestParts<Arc<Services>> for Application {
                 Err(_) => ApiError::unauthorized("this API key is unknown, expired or revoked"),
             });
         };
-        s.gate.keys.admit(&holder)?;
+        let address = Client::of(s, parts).map(|c| c.address);
+        if let Holder::Key(key) = &holder {
+            // Outside of a request, in a test, nobody counts.
+            let _ = super::CALLER.try_with(|caller| caller.set(Some(key.id)));
+        }
+        let path = parts.extensions.get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
+        s.gate.keys.admit(&holder, address, super::layers::method_label(&parts.method), path)?;
         let (app, key, scopes, who) = match holder {
             Holder::Operator => (AppId::default(), None, Scope::ALL.to_vec(), "operator".to_owned()),
             Holder::Key(key) => (key.app.clone(), Some(key.id), key.scopes.clone(), format!("key:{}", key.id)),
         };
-        let address = Client::of(s, parts).map(|c| c.address.to_string());
+        let address = address.map(|a| a.to_string());
         Ok(Self { app, key, scopes, actor: Actor { who, address, request_id: super::request_id() } })
     }
 }

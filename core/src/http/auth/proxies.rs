@@ -1,4 +1,4 @@
-//! The client's address: the peer's, or what trusted proxies say of it in X-Forwarded-For.
+//! The client's address: the peer's, or what trusted proxies say of it in X-Forwarded-For; and lists of networks.
 
 use anyhow::{Context, bail};
 use axum::http::HeaderMap;
@@ -40,6 +40,32 @@ impl Network {
             (IpAddr::V6(a), IpAddr::V6(b)) => equal(u128::from(a), u128::from(b), 128, self.prefix),
             _ => false,
         }
+    }
+}
+
+/// Whether the address is in one of these; what can't be read holds nothing.
+pub fn among(networks: &[String], ip: IpAddr) -> bool {
+    networks.iter().filter_map(|n| Network::parse(n).ok()).any(|n| n.contains(ip.to_canonical()))
+}
+
+/// An address or a network such as `10.0.0.0/8`; the error says what is wrong.
+fn check(text: &str) -> anyhow::Result<()> {
+    Network::parse(text).map(drop)
+}
+
+/// Of one list.
+pub const NETWORKS_MAX: usize = 50;
+
+/// A list as people write it: parted by commas, blanks or lines.
+pub fn networks(text: &str) -> Result<Vec<String>, String> {
+    let list: Vec<String> =
+        text.split(|c: char| c == ',' || c.is_whitespace()).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+    if list.len() > NETWORKS_MAX {
+        return Err(format!("holds more than {NETWORKS_MAX} networks"));
+    }
+    match list.iter().find(|n| check(n).is_err()) {
+        Some(wrong) => Err(format!("{wrong:?} is not an address or a network such as 10.0.0.0/8")),
+        None => Ok(list),
     }
 }
 
@@ -113,6 +139,24 @@ mod tests {
             assert_eq!(client(&lan, peer, &forwarded), expected, "{peer} {forwarded:?}");
         }
         assert_eq!(client(&[], "10.0.0.1:5", &["6.6.6.6"]), "10.0.0.1");
+    }
+
+    #[test]
+    fn an_address_is_among_networks() {
+        let list = ["10.0.0.0/8".to_owned(), "2001:db8::7".to_owned(), "nonsense".to_owned()];
+        for (ip, inside) in [
+            ("10.9.9.9", true),
+            ("::ffff:10.9.9.9", true),
+            ("11.0.0.1", false),
+            ("2001:db8::7", true),
+            ("2001:db8::8", false),
+        ] {
+            assert_eq!(among(&list, ip.parse().unwrap()), inside, "{ip}");
+        }
+        assert_eq!(networks("10.0.0.0/8, ::1\n10.1.1.1").unwrap(), ["10.0.0.0/8", "::1", "10.1.1.1"]);
+        assert_eq!(networks("  ").unwrap(), [""; 0]);
+        assert!(networks("10.0.0.0/8 nonsense").unwrap_err().contains("\"nonsense\""));
+        assert!(networks(&"::1,".repeat(NETWORKS_MAX + 1)).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::{
     http::{
         ApiRoutes,
-        auth::{Application, keys},
+        auth::{Application, keys, proxies},
         extract::{JsonBody, PathId},
         problem::{ApiError, ApiResult, FieldError},
     },
@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 const NAME_MAX: usize = 100;
 
 pub fn routes() -> ApiRoutes {
-    ApiRoutes::new().routes(routes!(list_keys, create_key)).routes(routes!(revoke_key))
+    ApiRoutes::new().routes(routes!(list_keys, create_key)).routes(routes!(revoke_key)).routes(routes!(restrict_key))
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -43,6 +43,12 @@ struct KeyView {
     #[serde(with = "clock::wire::option")]
     #[schema(value_type = Option<String>, format = "date-time")]
     last_used_at: Option<Timestamp>,
+    last_used_from: Option<String>,
+    /// Method and path.
+    #[schema(example = "POST /api/v1/notifications")]
+    last_used_for: Option<String>,
+    /// Addresses and networks (CIDR) it may be used from; none: from anywhere.
+    networks: Vec<String>,
 }
 
 impl From<ApiKey> for KeyView {
@@ -55,6 +61,9 @@ impl From<ApiKey> for KeyView {
             expires_at: k.expires_at,
             revoked_at: k.revoked_at,
             last_used_at: k.last_used_at,
+            last_used_from: k.last_used_from,
+            last_used_for: k.last_used_for,
+            networks: k.networks,
         }
     }
 }
@@ -82,6 +91,9 @@ struct NewKey {
     scopes: Vec<Scope>,
     #[schema(value_type = Option<String>, format = "date-time")]
     expires_at: Option<Timestamp>,
+    /// Addresses and networks (CIDR) it may be used from, at most 50; none: from anywhere.
+    #[serde(default)]
+    networks: Vec<String>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -113,6 +125,9 @@ async fn create_key(
     if new.expires_at.is_some_and(|at| at <= now) {
         errors.push(FieldError::new("expires_at", "must be in the future"));
     }
+    if let Err(why) = proxies::networks(&new.networks.join(",")) {
+        errors.push(FieldError::new("networks", why));
+    }
     if !errors.is_empty() {
         return Err(ApiError::invalid(errors));
     }
@@ -125,10 +140,45 @@ async fn create_key(
     }
     let (mut row, key) = keys::generate(caller.app.clone(), name.to_owned(), scopes, now);
     row.expires_at = new.expires_at;
+    row.networks = new.networks;
     let about = row.clone().into();
     s.store.create_key(row, &caller.actor).await?;
     s.bus.publish(Signal::KeysChanged(caller.app));
     Ok((StatusCode::CREATED, Json(CreatedKey { key: key.expose().to_owned(), about })))
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Restriction {
+    /// Addresses and networks (CIDR), at most 50; none: from anywhere.
+    #[schema(example = json!(["10.0.0.0/8"]))]
+    networks: Vec<String>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Restricted {
+    key_id: KeyId,
+    networks: Vec<String>,
+}
+
+/// Says from where a key may be used; calls from elsewhere get 403 `address_not_allowed`.
+#[utoipa::path(put, path = "/keys/{key_id}/networks", tag = "operate", params(("key_id" = KeyId, Path)),
+    request_body = Restriction,
+    responses((status = 200, body = Restricted), (status = 404, description = "No such key, or revoked before.")))]
+async fn restrict_key(
+    State(s): State<Arc<Services>>,
+    caller: Application,
+    PathId(key_id): PathId<KeyId>,
+    JsonBody(new): JsonBody<Restriction>,
+) -> ApiResult<Json<Restricted>> {
+    caller.require(Scope::Manage)?;
+    let networks = proxies::networks(&new.networks.join(","))
+        .map_err(|why| ApiError::invalid(vec![FieldError::new("networks", why)]))?;
+    if !s.store.restrict_key(&caller.app, key_id, &networks, &caller.actor).await? {
+        return Err(ApiError::not_found("active key"));
+    }
+    s.bus.publish(Signal::KeysChanged(caller.app));
+    Ok(Json(Restricted { key_id, networks }))
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
