@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     for name in [
         "app.css",
+        "pages.css",
         "app.js",
         "demo.js",
         "mail.js",

@@ -153,6 +153,45 @@
     }
   }
 
+  // --- histogram: a drag over several bars opens the time of all of them --------------------------------------------------
+  function zoom() {
+    for (const plot of all(".plot.hist")) {
+      if (plot.dataset.ready) continue;
+      plot.dataset.ready = "1";
+      const bars = () => all("svg a", plot);
+      const under = (e) => {
+        const box = plot.getBoundingClientRect();
+        const share = Math.min(1, Math.max(0, (e.clientX - box.left) / box.width));
+        return Math.min(bars().length - 1, Math.floor(share * bars().length));
+      };
+      let from = null;
+      const mark = (a, b) => bars().forEach((bar, i) => bar.classList.toggle("in", i >= Math.min(a, b) && i <= Math.max(a, b)));
+      // A bar is a link: it must not be carried away.
+      plot.addEventListener("dragstart", (e) => e.preventDefault());
+      plot.addEventListener("pointerdown", (e) => {
+        from = e.button === 0 && bars().length ? under(e) : null;
+      });
+      plot.addEventListener("pointermove", (e) => {
+        if (from === null || (under(e) === from && !plot.hasPointerCapture(e.pointerId))) return;
+        plot.setPointerCapture(e.pointerId);
+        mark(from, under(e));
+      });
+      plot.addEventListener("pointercancel", () => { from = null; mark(-1, -1); });
+      plot.addEventListener("pointerup", (e) => {
+        const dragged = from !== null && plot.hasPointerCapture(e.pointerId);
+        const [first, last] = dragged ? [Math.min(from, under(e)), Math.max(from, under(e))] : [0, 0];
+        from = null;
+        if (!dragged) return;
+        // The first bar's address with the last one's end.
+        const to = new URL(bars()[first].href.baseVal, location);
+        const end = new URL(bars()[last].href.baseVal, location).searchParams.get("q")?.match(/until:\S+/);
+        if (!end) return;
+        to.searchParams.set("q", to.searchParams.get("q").replace(/until:\S+/, end[0]));
+        location.assign(to);
+      });
+    }
+  }
+
   // --- tables: selection ---------------------------------------------------------------------------------------------
   function selected(form) {
     const n = all("tbody input[type=checkbox]:checked", form).length;
@@ -285,6 +324,7 @@
     for (const hidden of all("[data-copy][hidden], [data-script][hidden]")) hidden.hidden = false;
     times();
     plots();
+    zoom();
     toasts();
     all("form[data-rows]").forEach(selected);
   }

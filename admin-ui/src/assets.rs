@@ -41,6 +41,7 @@ macro_rules! assets {
 
 assets! {
     STYLE: ours "" "app.css" "app" "css" "text/css; charset=utf-8";
+    PAGES: ours "" "pages.css" "pages" "css" "text/css; charset=utf-8";
     APP: ours "" "app.js" "app" "js" "text/javascript; charset=utf-8";
     DEMO: ours "" "demo.js" "demo" "js" "text/javascript; charset=utf-8";
     MAIL: ours "" "mail.js" "mail" "js" "text/javascript; charset=utf-8";

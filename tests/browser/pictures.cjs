@@ -17,7 +17,7 @@ const PAGES = {
   overview: '/admin?range=15m', notifications: '/admin/notifications', notification: 'retried', connections: '/admin/connections?range=15m',
   queues: '/admin/queues', queue: '/admin/queues/email?range=15m', dead: '/admin/dead', channels: '/admin/channels', channel: '/admin/channels/email',
   plugins: '/admin/plugins', users: '/admin/users', user: '/admin/users/mia', keys: '/admin/keys', audit: '/admin/audit', settings: '/admin/settings',
-  'send-test': '/admin/send-test', demo: '/demo', mail: '/dev/mail',
+  'send-test': '/admin/send-test', demo: '/demo', mail: '/dev/mail', hooks: '/dev/hooks/1',
 };
 const NAMES = ['mia', 'jonas', 'lea', 'noah', 'emma', 'paul', 'ida', 'finn', 'clara', 'emil'];
 const SOCKETS = 5;
@@ -90,6 +90,9 @@ async function main() {
     }
     await server.api('POST', '/keys', { name: 'shop backend', scopes: ['send'] });
     await server.api('POST', '/keys', { name: 'reporting', scopes: ['read'] });
+    for (const order of [7, 8, 9]) {
+      await fetch(`${server.url}/dev/hook/orders`, { method: 'POST', headers: { 'content-type': 'application/json', 'webhook-id': `order-${order}` }, body: JSON.stringify({ type: 'order', data: { order, total: 49.9 } }) });
+    }
     await traffic(server, relay, Date.now() + minutes * 60_000);
     browser = await chromium.launch({
       executablePath: process.env.CHROME || '/usr/bin/chromium',

@@ -154,8 +154,22 @@ pub struct ConfigTab {
     /// The version that is changed.
     pub version: u64,
     pub versions: Vec<Version>,
+    pub limits: Limits,
     pub csrf: String,
     pub may_act: bool,
+}
+
+/// How fast and how many at once, as typed or as it is; what is empty is as the plugin says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub rate: String,
+    /// `second`, `minute` or `hour`.
+    pub per: String,
+    pub workers: String,
+    pub timeout_s: String,
+    /// What it comes to on this node.
+    pub now: String,
+    pub problems: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -275,6 +289,13 @@ mod tests {
             draft: EVIL.into(),
             version: 4,
             versions: vec![version],
+            limits: Limits {
+                rate: EVIL.into(),
+                per: "minute".into(),
+                now: EVIL.into(),
+                problems: vec![EVIL.into()],
+                ..Limits::default()
+            },
             csrf: csrf(),
             may_act,
         };

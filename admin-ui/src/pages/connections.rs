@@ -135,7 +135,7 @@ pub struct Connection {
     pub foot: Footer,
 }
 
-#[derive(Template, Debug, Clone)]
+#[derive(Template, Debug, Clone, Default)]
 #[template(path = "parts/conn_facts.html")]
 pub struct Facts {
     /// `None`: it is gone.
@@ -144,6 +144,30 @@ pub struct Facts {
     pub csrf: String,
     pub id: String,
     pub user: String,
+    /// A WebSocket answers pings; an event stream can't.
+    pub answers: bool,
+    /// When the last ping that somebody asked for came back, and after how long.
+    pub round_trip: Option<(Timestamp, String)>,
+    pub tail: Option<Tail>,
+    /// May see what messages say.
+    pub may_read: bool,
+}
+
+/// The frames of a connection, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct Tail {
+    pub until: Timestamp,
+    pub on: bool,
+    pub lines: Vec<TailLine>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct TailLine {
+    pub at: Timestamp,
+    /// In words, and as an arrow.
+    pub way: &'static str,
+    pub incoming: bool,
+    pub text: String,
 }
 
 /// The words for a close code's reason.
@@ -236,7 +260,18 @@ mod tests {
         check(&html);
         assert!(html.contains("Nobody is connected") && !html.contains("/close"));
         for row in [Some(row()), None] {
-            let facts = Facts { row, agent: EVIL.into(), csrf: String::new(), id: EVIL.into(), user: EVIL.into() };
+            let line = TailLine { text: EVIL.into(), incoming: true, ..TailLine::default() };
+            let facts = Facts {
+                row,
+                agent: EVIL.into(),
+                id: EVIL.into(),
+                user: EVIL.into(),
+                answers: true,
+                round_trip: Some((Timestamp::UNIX_EPOCH, EVIL.into())),
+                tail: Some(Tail { on: true, lines: vec![line], ..Tail::default() }),
+                may_read: true,
+                ..Facts::default()
+            };
             let one = Connection {
                 frame: sample_frame("/admin/connections"),
                 facts: Part::Well(facts),

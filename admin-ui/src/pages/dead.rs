@@ -86,6 +86,8 @@ pub struct Items {
     pub empty: Empty,
     pub back: String,
     pub groups: String,
+    /// Channels they may be sent by instead.
+    pub others: Vec<String>,
     /// Where they are taken away as a file, without its ending.
     pub download: Option<Here>,
 }
@@ -102,6 +104,40 @@ pub struct Item {
     pub said: String,
     pub attempts: u32,
     pub at: Timestamp,
+}
+
+/// A dead letter, to be corrected and sent as a new version.
+#[derive(Template, Debug)]
+#[template(path = "pages/edit_dead.html")]
+pub struct Edit {
+    pub frame: Frame,
+    pub delivery: String,
+    pub notification: String,
+    pub user: String,
+    pub channel: String,
+    /// The channel needs an address.
+    pub addressed: bool,
+    pub reason: String,
+    /// What the far side said last.
+    pub said: String,
+    pub edited: Edited,
+    /// What is wrong with it, by field; an empty name is about the whole.
+    pub problems: Vec<(String, String)>,
+}
+
+/// As typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edited {
+    pub address: String,
+    pub title: String,
+    pub text: String,
+}
+
+impl Edit {
+    fn problem(&self, field: &str) -> String {
+        let said = self.problems.iter().filter(|(f, _)| f == field);
+        said.map(|(_, message)| message.as_str()).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// Bulk acts under way, and those that just ended.
@@ -235,9 +271,27 @@ mod tests {
             empty: Empty::default(),
             back: EVIL.into(),
             groups: EVIL.into(),
+            others: vec![EVIL.into()],
             download: Some(Here::new(EVIL)),
         };
         page(Body::Items(Part::Well(items)), true);
+        for addressed in [true, false] {
+            let edit = Edit {
+                frame: sample_frame("/admin/queues"),
+                delivery: EVIL.into(),
+                notification: EVIL.into(),
+                user: EVIL.into(),
+                channel: EVIL.into(),
+                addressed,
+                reason: EVIL.into(),
+                said: EVIL.into(),
+                edited: Edited { address: EVIL.into(), title: EVIL.into(), text: EVIL.into() },
+                problems: vec![(String::new(), EVIL.into()), ("address".into(), EVIL.into())],
+            };
+            let html = edit.render().unwrap();
+            check(&html);
+            assert!(!html.contains("<img") && html.contains("name=\"address\"") == addressed);
+        }
         let row = PoisonRow {
             id: 1,
             at: Timestamp::UNIX_EPOCH,

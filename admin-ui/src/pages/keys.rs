@@ -33,6 +33,8 @@ pub struct NewKey {
     pub name: String,
     pub scopes: Vec<String>,
     pub expires: String,
+    /// From where it may be used.
+    pub networks: String,
     pub errors: Vec<(String, String)>,
 }
 
@@ -74,6 +76,14 @@ pub struct Row {
     pub created_by: String,
     pub created_at: Timestamp,
     pub last_used: Option<Timestamp>,
+    /// The address that used it last, and what it called.
+    pub used_from: String,
+    pub used_for: String,
+    /// In the last day, and those of them that were answered with 4xx.
+    pub calls: u64,
+    pub refused: u64,
+    /// From where it may be used; empty: from anywhere.
+    pub networks: Vec<String>,
     pub expires_at: Option<Timestamp>,
     pub state: State,
 }
@@ -110,6 +120,19 @@ impl State {
 }
 
 impl Row {
+    fn share(&self) -> String {
+        match self.calls {
+            0 => String::new(),
+            n => format!("{} % refused", crate::format::percent(self.refused as f64 / n as f64)),
+        }
+    }
+    /// Most of what it asks is refused: a wrong set-up, or somebody trying what it can do.
+    fn odd(&self) -> bool {
+        self.calls >= 20 && self.refused * 2 > self.calls
+    }
+    fn from(&self) -> String {
+        if self.networks.is_empty() { "anywhere".to_owned() } else { self.networks.join(", ") }
+    }
     /// What a revocation cuts off.
     fn consequence(&self) -> String {
         match self.last_used {
@@ -131,7 +154,18 @@ mod tests {
 
     fn page(may_manage: bool) -> Keys {
         let csrf = if may_manage { "t".to_owned() } else { String::new() };
-        let row = |state| Row { id: EVIL.into(), name: EVIL.into(), created_by: EVIL.into(), state, ..Row::default() };
+        let row = |state| Row {
+            id: EVIL.into(),
+            name: EVIL.into(),
+            created_by: EVIL.into(),
+            state,
+            used_from: EVIL.into(),
+            used_for: EVIL.into(),
+            networks: vec![EVIL.into()],
+            calls: 40,
+            refused: 30,
+            ..Row::default()
+        };
         let rows = vec![row(State::Active), row(State::Ending), row(State::Expired), row(State::Revoked)];
         Keys {
             frame: sample_frame("/admin/keys"),

@@ -7,6 +7,7 @@ pub mod connections;
 pub mod dead;
 pub mod demo;
 pub mod dev;
+pub mod hooks;
 pub mod keys;
 pub mod mail;
 pub mod notification;

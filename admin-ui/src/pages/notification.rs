@@ -78,6 +78,9 @@ pub struct Lane {
     pub address: String,
     pub status: Status,
     pub steps: Vec<Step>,
+    /// Dead and not put aside: it may be corrected, or go by one of these channels.
+    pub movable: bool,
+    pub others: Vec<String>,
     /// It may be tried again.
     pub dead: bool,
 }
@@ -224,6 +227,8 @@ mod tests {
             address: EVIL.into(),
             status: Status::new("bad", EVIL),
             steps,
+            movable: true,
+            others: vec![EVIL.into()],
             dead: true,
         }
     }

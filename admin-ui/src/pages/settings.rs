@@ -19,6 +19,7 @@ pub enum Body {
     Configuration(Configuration),
     Members(Part<Members>),
     Nodes(Nodes),
+    Mail(Mail),
     You(You),
 }
 
@@ -28,6 +29,7 @@ impl Body {
             Self::Configuration(b) => b.render().unwrap_or_default(),
             Self::Members(b) => b.to_string(),
             Self::Nodes(b) => b.render().unwrap_or_default(),
+            Self::Mail(b) => b.render().unwrap_or_default(),
             Self::You(b) => b.render().unwrap_or_default(),
         }
     }
@@ -43,6 +45,7 @@ pub struct Configuration {
     pub sections: Vec<Section>,
     /// Only what somebody set.
     pub only_set: bool,
+    pub tries: Tries,
     /// For the support bundle; empty for those who may not take it.
     pub csrf: String,
 }
@@ -113,6 +116,8 @@ pub struct Link {
 #[derive(Template, Debug, Clone, Default)]
 #[template(path = "parts/set_nodes.html")]
 pub struct Nodes {
+    /// Goes with each form; empty for those who may only look.
+    pub csrf: String,
     pub rows: Vec<NodeRow>,
     /// Name and value: version, engines, protocol, system.
     pub build: Vec<(&'static str, String)>,
@@ -120,6 +125,8 @@ pub struct Nodes {
 
 #[derive(Debug, Clone, Default)]
 pub struct NodeRow {
+    /// Empty when it is not known to the others yet.
+    pub id: String,
     pub address: String,
     pub host: String,
     pub version: String,
@@ -131,6 +138,45 @@ pub struct NodeRow {
     pub state: String,
     /// This one draws the page.
     pub own: bool,
+}
+
+/// Whether mail from this server is believed.
+#[derive(Template, Debug, Clone, Default)]
+#[template(path = "parts/set_mail.html")]
+pub struct Mail {
+    /// Goes with the form; empty for those who may only look.
+    pub csrf: String,
+    pub facts: Vec<(&'static str, String)>,
+    /// After a check.
+    pub found: Option<Vec<Finding>>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Finding {
+    pub what: &'static str,
+    pub tone: &'static str,
+    pub word: &'static str,
+    pub text: String,
+    /// What to do about it; empty when nothing.
+    pub fix: String,
+}
+
+/// The tries of a delivery, drawn over time: each further to the right by the power of ten.
+#[derive(Debug, Clone, Default)]
+pub struct Tries {
+    /// After the one before, and since the first, in words.
+    pub steps: Vec<(String, String)>,
+    /// Seconds since the first.
+    pub at: Vec<f64>,
+}
+
+impl Tries {
+    /// Dots on a line of 1,000 by 20.
+    fn path(&self) -> String {
+        let last = self.at.last().copied().unwrap_or(1.0).max(1.0);
+        let place = |s: f64| 10.0 + 980.0 * (1.0 + s).ln() / (1.0 + last).ln();
+        self.at.iter().map(|s| format!("M{:.1} 10h.01", place(*s))).collect()
+    }
 }
 
 #[derive(Template, Debug, Clone, Default)]
@@ -172,6 +218,7 @@ mod tests {
             file: Some(evil()),
             stale: true,
             sections: sections.clone(),
+            tries: Tries { steps: vec![(evil(), evil()); 2], at: vec![0.0, 10.0] },
             ..Configuration::default()
         }));
         assert!(!html.contains("/bundle"));
@@ -198,7 +245,16 @@ mod tests {
             assert_eq!(html.contains("action=\"/admin/settings/members"), !csrf.is_empty());
         }
         let row = NodeRow { address: evil(), host: evil(), state: evil(), ..NodeRow::default() };
-        page(Body::Nodes(Nodes { rows: vec![row], build: vec![("version", evil())] }));
+        for csrf in ["", "t"] {
+            let rows = vec![NodeRow { id: evil(), ..row.clone() }];
+            let html = page(Body::Nodes(Nodes { csrf: csrf.into(), rows, build: vec![("version", evil())] }));
+            assert_eq!(html.contains("/drain\""), !csrf.is_empty());
+        }
+        let finding = Finding { what: "SPF", tone: "bad", word: "wrong", text: evil(), fix: evil() };
+        for csrf in ["", "t"] {
+            let mail = Mail { csrf: csrf.into(), facts: vec![("Relay", evil())], found: Some(vec![finding.clone()]) };
+            assert_eq!(page(Body::Mail(mail)).contains("action=\"/admin/settings/mail\""), !csrf.is_empty());
+        }
         page(Body::You(You { name: evil(), error: Some(evil()), csrf: "t".into(), ..You::default() }));
     }
 }

@@ -12,8 +12,41 @@ pub struct Users {
     pub here: Here,
     /// The beginning of an id, or a whole e-mail address.
     pub query: String,
+    pub figures: Part<Figures>,
     pub list: Part<List>,
     pub foot: Footer,
+}
+
+/// How many there are, and why some of them get less than is sent.
+#[derive(Template, Debug, Clone, Default)]
+#[template(path = "parts/user_figures.html")]
+pub struct Figures {
+    pub known: u64,
+    pub active_day: u64,
+    pub active_month: u64,
+    /// Counts stop here.
+    pub most: u64,
+    pub opted_out: Vec<Held>,
+    pub suppressed: Vec<Held>,
+}
+
+/// What a channel does not send, of how many.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    pub channel: String,
+    /// A type, or why an address is not sent to.
+    pub what: String,
+    pub count: u64,
+}
+
+impl Figures {
+    fn count(&self, n: &u64) -> String {
+        let more = if *n >= self.most { "+" } else { "" };
+        format!("{}{more}", crate::format::count(*n))
+    }
+    fn sum(held: &[Held]) -> u64 {
+        held.iter().map(|h| h.count).sum()
+    }
 }
 
 #[derive(Template, Debug, Clone, Default)]
@@ -50,7 +83,7 @@ pub struct User {
     pub addresses: Vec<Address>,
     /// Addresses are shown in full, which was written to the audit log.
     pub revealed: bool,
-    pub unsubscribed: Vec<Unsubscribed>,
+    pub preferences: Preferences,
     pub live: Live,
     pub recent: Part<Recent>,
     /// Shown once.
@@ -84,12 +117,37 @@ pub struct Address {
     pub suppressed: Option<(String, Timestamp, String)>,
 }
 
+/// What this person gets by which channel: the default, what they chose, what can't be chosen.
+#[derive(Template, Debug, Clone, Default)]
+#[template(path = "parts/user_preferences.html")]
+pub struct Preferences {
+    pub user: String,
+    /// Goes with each form; empty for those who may only look.
+    pub csrf: String,
+    pub channels: Vec<String>,
+    /// Types this person got lately or said no to.
+    pub rows: Vec<PreferenceRow>,
+}
+
 #[derive(Debug, Clone, Default)]
-pub struct Unsubscribed {
-    pub id: String,
-    pub channel: String,
+pub struct PreferenceRow {
     pub kind: String,
-    pub since: Timestamp,
+    /// One for each channel.
+    pub cells: Vec<Preference>,
+}
+
+/// Whether a type is sent by a channel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Preference {
+    /// As nobody said otherwise.
+    #[default]
+    On,
+    /// It can't be switched off: the feed takes everything, and some mail must be sent.
+    Always(&'static str),
+    /// They said no: since when, and the id to lift that by.
+    Off { since: Timestamp, id: String },
+    /// Nothing can be sent there.
+    Cannot(&'static str),
 }
 
 /// What moves by itself.
@@ -104,6 +162,8 @@ pub struct Live {
     pub unseen: i64,
     pub total: i64,
     pub head: i64,
+    /// When they last connected, to the hour.
+    pub last_seen: Option<Timestamp>,
 }
 
 #[derive(Template, Debug, Clone, Default)]
@@ -169,7 +229,20 @@ mod tests {
                 suppressed: Some((evil(), Timestamp::UNIX_EPOCH, evil())),
             }],
             revealed: role == Role::Owner,
-            unsubscribed: vec![Unsubscribed { id: evil(), channel: evil(), kind: evil(), ..Unsubscribed::default() }],
+            preferences: Preferences {
+                user: evil(),
+                csrf: csrf.clone(),
+                channels: vec![evil(); 4],
+                rows: vec![PreferenceRow {
+                    kind: evil(),
+                    cells: vec![
+                        Preference::On,
+                        Preference::Always("the feed takes everything"),
+                        Preference::Off { since: Timestamp::UNIX_EPOCH, id: evil() },
+                        Preference::Cannot("no address"),
+                    ],
+                }],
+            },
             live: Live { user: evil(), csrf, connections: vec![(evil(), evil())], ..Live::default() },
             recent: Part::Well(Recent {
                 rows: vec![RecentRow {
@@ -215,12 +288,19 @@ mod tests {
             frame: sample_frame("/admin/users"),
             here: Here::new("/admin/users").put("q", EVIL),
             query: EVIL.into(),
+            figures: Part::Well(Figures {
+                known: 7,
+                most: 7,
+                opted_out: vec![Held { channel: EVIL.into(), what: EVIL.into(), count: 2 }],
+                suppressed: vec![Held { channel: EVIL.into(), what: EVIL.into(), count: 3 }],
+                ..Figures::default()
+            }),
             list: Part::Well(List { rows: vec![row], ..List::default() }),
             foot: Footer { at: Timestamp::UNIX_EPOCH, note: None },
         };
         let html = page.render().unwrap();
         check(&html);
-        assert!(!html.contains("<img"));
+        assert!(!html.contains("<img") && html.contains(">7+<"), "a count that stopped says so");
         page.list = Part::Well(List { empty: Some(Empty::default()), ..List::default() });
         check(&page.render().unwrap());
     }

@@ -44,13 +44,16 @@ async fn healthz() -> Response {
     Json(json!({ "status": "ok" })).into_response()
 }
 
-/// 503 only when the database is down or the node drains. Without its broker a node still accepts, so that is "degraded".
+/// 503 only when the database is down, or the node drains or gives its connections away. Without its broker a node still accepts, so that is "degraded".
 async fn readyz(State(s): State<Arc<Services>>) -> Response {
     let not = |why: &str| {
         (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unavailable", "reason": why }))).into_response()
     };
     if s.leaving.is_cancelled() {
         return not("draining");
+    }
+    if s.rest.is_on() {
+        return not("giving its connections away");
     }
     if let Err(error) = s.store.ping().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "Not ready: the database does not answer");

@@ -45,7 +45,7 @@ async function fill(browser, server) {
     '/admin/connections', `/admin/connections/${connections[0].conn_id}`, '/admin/queues', '/admin/queues/email', '/admin/channels', '/admin/channels/email', '/admin/channels/email?tab=config',
     '/admin/channels/email?tab=log', '/admin/channels/email?tab=about', '/admin/plugins', '/admin/plugins/email/new', '/admin/dead', '/admin/dead?all=1',
     '/admin/dead?tab=poison', '/admin/users', '/admin/users/mia', `/admin/users/${encodeURIComponent(EVIL)}`, '/admin/keys', '/admin/audit', '/admin/settings',
-    '/admin/settings?tab=members', '/admin/settings?tab=nodes', '/admin/settings?tab=you', '/admin/send-test', '/demo', '/dev/mail', '/dev',
+    '/admin/settings?tab=members', '/admin/settings?tab=nodes', '/admin/settings?tab=you', '/admin/send-test', '/demo', '/dev/mail', '/dev/hooks', '/dev',
   ];
   return { pages, done: async () => { socket.terminate(); await demo.context().close(); } };
 }

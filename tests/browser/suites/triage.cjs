@@ -39,6 +39,33 @@ module.exports = {
     await page.context().close();
   },
 
+  async 'a drag over the histogram opens the time of its bars'(browser, server) {
+    await server.send({ user_id: 'ada', title: 'for the histogram' });
+    const page = await console_(browser, server, '/admin/notifications?range=15m');
+    const plot = page.locator('.plot.hist');
+    const bars = plot.locator('svg a');
+    const box = await plot.boundingBox();
+    const n = await bars.count();
+    const x = (i) => box.x + (box.width * (i + 0.5)) / n;
+    const q = async (i) => new URL(await bars.nth(i).getAttribute('href'), server.url).searchParams.get('q');
+    const [since, until_] = [/since:\S+/.exec(await q(n - 4))[0], /until:\S+/.exec(await q(n - 1))[0]];
+    await page.mouse.move(x(n - 1), box.y + 20);
+    await page.mouse.down();
+    await page.mouse.move(x(n - 2), box.y + 20);
+    await page.mouse.move(x(n - 4), box.y + 20);
+    assert.equal(await plot.locator('a.in').count(), 4, 'what is chosen is marked');
+    await page.mouse.up();
+    await page.waitForURL((url) => url.searchParams.get('q') !== null);
+    assert.equal(new URL(page.url()).searchParams.get('q'), `${since} ${until_}`);
+    await page.locator('.chips', { hasText: since }).waitFor();
+    await page.goBack();
+    await page.mouse.click(x(n - 3), box.y + 20);
+    await page.waitForURL((url) => url.searchParams.get('q') !== null);
+    assert.ok(new URL(page.url()).searchParams.get('q').startsWith('since:'), 'a click still opens one bar');
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  },
+
   async 'by keyboard alone: to the list, to a row, into it and back'(browser, server) {
     const page = await console_(browser, server, '/admin');
     await page.locator('#foot').waitFor();

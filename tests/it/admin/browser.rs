@@ -60,6 +60,19 @@ impl Browser {
         self.cookie = Some(all.join("; ")).filter(|c| !c.is_empty());
     }
 
+    /// Loads the page again until it says this.
+    pub async fn wait_for(&mut self, path: &str, text: &str) -> String {
+        let end = tokio::time::Instant::now() + campanile_tests::wait::DEADLINE;
+        loop {
+            let body = self.get(path).await.body;
+            if body.contains(text) {
+                return body;
+            }
+            assert!(tokio::time::Instant::now() < end, "{path} never said {text:?}: {body}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
     pub async fn get(&mut self, path: &str) -> Answer {
         let request = self.http.get(format!("{}{path}", self.base));
         self.send(request).await

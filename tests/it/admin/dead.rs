@@ -142,7 +142,7 @@ async fn what_is_discarded_leaves_the_list_can_be_taken_back_and_stays_dead() {
     assert!(page.body.contains("2 dead letters discarded.") && page.body.contains("Nothing has been given up on"));
     let deliveries = host.api().notification(&id).await["deliveries"].clone();
     assert!(deliveries.as_array().unwrap().iter().all(|d| d["state"] == "dead"), "the state is what it was");
-    assert!(dana.get(&format!("/admin/notifications/{id}")).await.body.contains("discarded"));
+    assert!(dana.get(&format!("/admin/notifications/{id}")).await.body.contains("put aside"));
 
     // The message offers to undo.
     let undo = page.body.split("action=\"/admin/dead/recall\"").nth(1).unwrap().split("</form>").next().unwrap();
@@ -234,4 +234,92 @@ async fn who_may_not_act_sees_no_button_and_is_refused_by_name() {
     }
     let mut sam = signed_in(&host, "sam", "support").await;
     assert!(!sam.get("/admin/dead").await.body.contains("not welcome here"), "what the far side said may name content");
+}
+
+#[tokio::test]
+async fn what_is_dead_goes_by_another_channel_in_the_same_notification() {
+    let relay = SmtpServer::start().await;
+    let host = TestHost::builder().mail_to(relay.address).start().await;
+    let id = die(&host, &relay, 3, "gone.example", REFUSED).await;
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let csrf = dana.token().await;
+    let page = dana.get(&format!("/admin/notifications/{id}")).await.body;
+    assert!(page.contains("Send by it") && page.contains("<option>websocket</option>"), "{page}");
+    let deliveries = host.api().notification(&id).await["deliveries"].as_array().unwrap().clone();
+    let dead: Vec<String> = deliveries.iter().map(|d| d["delivery_id"].as_str().unwrap().to_owned()).collect();
+    let user = deliveries[0]["user_id"].as_str().unwrap().to_owned();
+    let nowhere = [("csrf", csrf.as_str()), ("id", &dead[0]), ("by", "pigeon")];
+    assert_eq!(dana.post("/admin/dead/move", &nowhere).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+
+    let back = format!("/admin/notifications/{id}");
+    let one = [("csrf", csrf.as_str()), ("id", &dead[0]), ("by", "websocket"), ("back", &back)];
+    dana.post("/admin/dead/move", &one).await;
+    let page = dana.get(&back).await.body;
+    assert!(page.contains("1 delivery goes by websocket now") && page.contains("put aside"), "{page}");
+    assert_eq!(host.me(&user).feed().await.len(), 1, "it is in the feed");
+    let again = dana.post("/admin/dead/move", &one).await;
+    assert_eq!(again.status, StatusCode::SEE_OTHER);
+    assert!(dana.get(&back).await.body.contains("Nothing was moved: put aside"), "moved once");
+    assert_eq!(host.me(&user).feed().await.len(), 1);
+
+    let moved =
+        host.api().post(&format!("/api/v1/dead_letters/{}/move", dead[1]), &json!({"channel": "websocket"})).await;
+    assert_eq!(moved.expect(200)["channel"], "websocket");
+    let twice =
+        host.api().post(&format!("/api/v1/dead_letters/{}/move", dead[1]), &json!({"channel": "websocket"})).await;
+    assert_eq!(twice.problem(409), "not_movable");
+    let all = [("csrf", csrf.as_str()), ("id", &dead[2]), ("id", &dead[1]), ("by", "websocket")];
+    let asked = dana.post("/admin/dead/move", &all).await;
+    assert!(asked.body.contains("Send 2 dead letters by websocket?"), "{}", asked.body);
+    let mut sure = all.to_vec();
+    sure.push(("sure", "1"));
+    dana.post("/admin/dead/move", &sure).await;
+    let page = dana.get("/admin/dead").await.body;
+    assert!(page.contains("1 delivery goes by websocket now; 1 can&#39;t: put aside"), "{page}");
+    assert!(page.contains("Nothing has been given up on"));
+    let audit = host.api().get("/api/v1/audit?action=delivery.move").await.expect(200);
+    assert_eq!(audit["items"].as_array().unwrap().len(), 5, "each try is told");
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_corrected_and_sent_as_a_new_version() {
+    let relay = SmtpServer::start().await;
+    let host = TestHost::builder().mail_to(relay.address).start().await;
+    let id = die(&host, &relay, 1, "gone.example", REFUSED).await;
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let mut sam = signed_in(&host, "sam", "support").await;
+    let csrf = dana.token().await;
+    let dead = host.api().notification(&id).await["deliveries"][0]["delivery_id"].as_str().unwrap().to_owned();
+    let token = sam.token().await;
+    let theirs = sam.post("/admin/dead/edit", &[("csrf", &token), ("id", &dead)]).await;
+    assert_eq!(theirs.status, StatusCode::FORBIDDEN);
+    let form = dana.post("/admin/dead/edit", &[("csrf", &csrf), ("id", "x"), ("edit", &dead)]).await;
+    assert!(form.body.contains("p0@gone.example") && form.body.contains("not welcome here"), "{}", form.body);
+    let send = "/admin/dead/edit/send";
+    let wrong = [("csrf", csrf.as_str()), ("id", &dead), ("address", "no address"), ("title", "<img src=x>")];
+    let refused = dana.post(send, &wrong).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.body.contains("no address") && !refused.body.contains("<img"), "{}", refused.body);
+
+    let right = [
+        ("csrf", csrf.as_str()),
+        ("id", &dead),
+        ("address", "right@here.example"),
+        ("title", "T"),
+        ("text", "Now it fits."),
+    ];
+    let sent = dana.post(send, &right).await;
+    let new =
+        sent.location.as_deref().unwrap_or_else(|| panic!("{}", sent.body)).rsplit('/').next().unwrap().to_owned();
+    assert_ne!(new, id);
+    host.api().state(&new, "email", "sent").await;
+    let mails = relay.wait_for(1).await;
+    assert!(mails[0].to.iter().any(|to| to.contains("right@here.example")));
+    assert!(dana.get("/admin/dead").await.body.contains("Nothing has been given up on"));
+    let again = dana.post(send, &right).await;
+    assert_eq!(again.status, StatusCode::NOT_FOUND, "what was put aside is corrected no more");
+    let audit = host.api().get("/api/v1/audit?action=delivery.edit").await.expect(200);
+    assert_eq!(audit["items"][0]["detail"], json!({"as": new, "changed": ["address", "text"]}));
+    let looked = host.api().get("/api/v1/audit?action=notification.reveal").await.expect(200);
+    assert_eq!(looked["items"].as_array().unwrap().len(), 1, "who looked at a message is kept");
 }

@@ -1,7 +1,7 @@
 //! Connections, users, keys and members as an operator, an owner and a viewer meet them.
 
 use super::browser::{Browser, PASSWORD, signed_in};
-use campanile_tests::prelude::*;
+use campanile_tests::{prelude::*, smtp::SmtpServer};
 use reqwest::StatusCode;
 
 /// Shows as text wherever people can write.
@@ -72,6 +72,119 @@ async fn a_connection_is_listed_and_closed_and_its_client_learns_why() {
 }
 
 #[tokio::test]
+async fn a_connection_is_pinged_spoken_to_and_watched() {
+    let host = TestHost::start().await;
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let mut sam = signed_in(&host, "sam", "support").await;
+    let csrf = dana.token().await;
+    let mut ada = Connect::to(&host).token(&token::user("ada")).v1().open().await;
+    let id = ada.expect("hello").await["data"]["conn_id"].as_str().unwrap().to_owned();
+    let at = format!("/admin/connections/{id}");
+    assert!(dana.get(&at).await.body.contains("not asked for yet"));
+
+    // A client answers pings while it reads.
+    let ping = format!("{at}/ping");
+    let fields = [("csrf", csrf.as_str())];
+    let (_, pinged) = tokio::join!(ada.next_within(Duration::from_secs(2)), dana.post(&ping, &fields));
+    assert_eq!(pinged.status, StatusCode::SEE_OTHER, "{}", pinged.body);
+    let page = dana.get(&at).await.body;
+    assert!(page.contains("ada answered in ") && !page.contains("not asked for yet"), "{page}");
+    let call = format!("/api/v1/connections/{id}/ping");
+    let api = host.api();
+    let body = json!({});
+    let (_, pinged) = tokio::join!(ada.next_within(Duration::from_secs(2)), api.post(&call, &body));
+    assert!(pinged.expect(200)["took_ms"].as_f64().unwrap() > 0.0);
+    let silent = host.api().post(&call, &json!({})).await;
+    assert_eq!(silent.problem(504), "no_pong", "it does not read now");
+
+    let tail = dana.post(&format!("{at}/tail"), &fields).await;
+    assert_eq!(tail.status, StatusCode::SEE_OTHER, "{}", tail.body);
+    let text = [("csrf", csrf.as_str()), ("text", "Please reload <b>now</b>")];
+    dana.post("/admin/connections/of/ada/message", &text).await;
+    let told = ada.wait_for("notification").await;
+    assert_eq!(told["data"]["title"], "Please reload <b>now</b>");
+    assert_eq!(told["data"]["action"], "reload");
+    assert!(host.me("ada").feed().await.is_empty(), "kept nowhere");
+    let fresh = token::user("ada");
+    ada.send(&json!({"type": "auth", "token": fresh})).await;
+    ada.send(&json!({"type": "get_unread_count"})).await;
+    ada.wait_for("unread_count").await;
+    let page = dana.wait_for(&at, "get_unread_count").await;
+    assert!(page.contains("reload &#60;b&#62;now") && !page.contains("<b>now"), "as text: {page}");
+    assert!(page.contains("&#34;auth&#34;") && !page.contains(&fresh), "a token is shown to nobody");
+    assert!(!sam.get(&at).await.body.contains("get_unread_count"), "support reads no messages");
+    assert_eq!(audited(&host, "connection.tail").await[0]["detail"]["user_id"], "ada");
+    assert_eq!(audited(&host, "user.message").await[0]["target"], "ada");
+}
+
+#[tokio::test]
+async fn a_node_gives_its_connections_away_and_goes_on() {
+    let host = TestHost::start().await;
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let csrf = dana.token().await;
+    let mut ada = Connect::to(&host).token(&token::user("ada")).v1().open().await;
+    ada.expect("hello").await;
+    let nodes = host.api().get("/api/v1/nodes").await.expect(200);
+    let node = nodes["items"][0]["node_id"].as_str().unwrap().to_owned();
+    host.api().post(&format!("/api/v1/nodes/{node}/drain"), &json!({"spread_s": 0})).await.problem(422);
+    let strange = "/api/v1/nodes/0190c0de-0000-7000-8000-000000000001/drain";
+    host.api().post(strange, &json!({"spread_s": 1})).await.problem(404);
+    let at = format!("/admin/nodes/{node}/drain");
+    let asked = dana.post(&at, &[("csrf", &csrf), ("spread", "1")]).await;
+    assert!(asked.body.contains("give its connections away?"), "asked first: {}", asked.body);
+    dana.post(&at, &[("csrf", &csrf), ("spread", "1"), ("sure", "1")]).await;
+    until("it says that it is not ready", || async { (host.api().get("/readyz").await.status == 503).then_some(()) })
+        .await;
+    ada.wait_for("bye").await;
+    assert_eq!(ada.closed().await.code, 1012);
+    until("it is ready again", || async { (host.api().get("/readyz").await.status == 200).then_some(()) }).await;
+    let mut again = Connect::to(&host).token(&token::user("ada")).v1().open().await;
+    again.expect("hello").await;
+    assert_eq!(audited(&host, "node.drain").await[0]["detail"]["spread_s"], 1);
+}
+
+#[tokio::test]
+async fn what_somebody_chose_is_shown_and_changed_for_them() {
+    let relay = SmtpServer::start().await;
+    let host = TestHost::builder().mail_to(relay.address).start().await;
+    let api = host.api();
+    api.put("/api/v1/users/ada", &json!({"email": "ada@example.org"})).await.expect(200);
+    let news = json!({"user_id": "ada", "title": "N", "notification_type": "news", "channels": ["websocket", "email"]});
+    api.accepted(&news).await;
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let csrf = dana.token().await;
+    let page = dana.get("/admin/users/ada").await.body;
+    assert!(page.contains("Preferences") && page.contains("the feed takes everything"), "{page}");
+    assert!(page.contains("Stop news by email"));
+    let say = |kind: &'static str| [("csrf", csrf.clone()), ("channel", "email".to_owned()), ("type", kind.to_owned())];
+    let post = async |dana: &mut super::browser::Browser, fields: [(&str, String); 3]| {
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        dana.post("/admin/users/ada/opt-out", &fields).await
+    };
+    assert_eq!(post(&mut dana, say("news")).await.status, StatusCode::SEE_OTHER);
+    let page = dana.get("/admin/users/ada").await.body;
+    assert!(page.contains("their choice") && page.contains("ada gets no more news by email"), "{page}");
+    let held = api.accepted(&news).await;
+    let d = api.delivery_until(&held, "email", "suppressed", |d| d["state"] == "suppressed").await;
+    assert_eq!(d["reason"], "unsubscribed");
+    let feed = [("csrf", csrf.as_str()), ("channel", "websocket"), ("type", "news")];
+    assert_eq!(dana.post("/admin/users/ada/opt-out", &feed).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+
+    let list = dana.get("/admin/users").await.body;
+    assert!(list.contains("Known") && list.contains("Opted out") && list.contains(">news<"), "{list}");
+    let id = page.split("/lift\"").nth(1).unwrap().split("name=\"id\" value=\"").nth(1).unwrap();
+    let id = id.split('"').next().unwrap().to_owned();
+    dana.post("/admin/users/ada/lift", &[("csrf", &csrf), ("id", &id)]).await;
+    assert!(dana.get("/admin/users/ada").await.body.contains("Stop news by email"));
+    assert_eq!(audited(&host, "user.opt_out").await[0]["target"], "ada");
+
+    let socket = Connect::to(&host).token(&token::user("ada")).open().await;
+    dana.wait_for("/admin/users", "<dt>Here in 24 h</dt><dd>1</dd>").await;
+    socket.close().await;
+    dana.wait_for("/admin/users/ada", "at the latest").await;
+}
+
+#[tokio::test]
 async fn a_key_is_shown_once_works_overlaps_and_ends() {
     let host = TestHost::start().await;
     let mut dana = signed_in(&host, "dana", "owner").await;
@@ -100,6 +213,15 @@ async fn a_key_is_shown_once_works_overlaps_and_ends() {
     let second = shown_once(&rotated.body, "made");
     assert_ne!(first, second);
     assert_eq!((call(&first).await, call(&second).await), (200, 200), "both work for a while");
+
+    let fence = format!("/admin/keys/{id}/restrict");
+    let wrong = dana.post(&fence, &[("csrf", &csrf), ("networks", "10.0.0.0/8 <img>")]).await;
+    assert!(wrong.status == StatusCode::UNPROCESSABLE_ENTITY && !wrong.body.contains("<img>"), "{}", wrong.body);
+    dana.post(&fence, &[("csrf", &csrf), ("networks", "203.0.113.0/24, 10.0.0.1")]).await;
+    assert_eq!((call(&first).await, call(&second).await), (403, 200), "its successor is another key");
+    assert!(dana.get("/admin/keys").await.body.contains("203.0.113.0/24, 10.0.0.1"));
+    dana.post(&fence, &[("csrf", &csrf), ("networks", "")]).await;
+    assert_eq!(call(&first).await, 200);
 
     let asked = dana.post(&format!("/admin/keys/{id}/revoke"), &[("csrf", &csrf)]).await;
     assert!(asked.body.contains("Revoke") && asked.body.contains("fail from now on"));

@@ -7,7 +7,7 @@ use super::Signed;
 use crate::{http::problem::ApiResult, services::Services};
 use campanile_model::{
     DeliveryId,
-    ports::{DeadWhich, ReplayOutcome, StoreResult, TaskRow},
+    ports::{DeadWhich, MoveTo, Moved, ReplayOutcome, StoreResult, TaskRow},
 };
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -19,17 +19,38 @@ const BREATH: Duration = Duration::from_millis(20);
 
 pub struct Job {
     pub which: DeadWhich,
-    what: &'static str,
+    what: What,
     /// A second; `None`: as fast as the store takes them.
     rate: Option<u32>,
 }
 
+/// What is done with each.
+enum What {
+    Replay,
+    Dismiss,
+    Move(MoveTo),
+}
+
+impl What {
+    /// As the table of tasks names it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Replay => "replay",
+            Self::Dismiss => "dismiss",
+            Self::Move(_) => "move",
+        }
+    }
+}
+
 impl Job {
     pub fn replay(which: DeadWhich, rate: Option<u32>) -> Self {
-        Self { which, what: "replay", rate }
+        Self { which, what: What::Replay, rate }
     }
     pub fn dismiss(which: DeadWhich) -> Self {
-        Self { which, what: "dismiss", rate: None }
+        Self { which, what: What::Dismiss, rate: None }
+    }
+    pub fn move_to(which: DeadWhich, to: MoveTo) -> Self {
+        Self { which, what: What::Move(to), rate: None }
     }
     /// How many at once, and how long to rest after them.
     fn pace(&self) -> (u32, Duration) {
@@ -59,7 +80,7 @@ pub async fn begin(s: &Arc<Services>, signed: &Signed, job: Job, subject: &str, 
     let task = TaskRow {
         id: Uuid::now_v7(),
         node: s.node,
-        what: job.what.to_owned(),
+        what: job.what.name().to_owned(),
         subject: subject.to_owned(),
         actor: signed.actor.who.clone(),
         total: count,
@@ -98,12 +119,16 @@ async fn run(s: &Services, job: &Job, id: Uuid) -> StoreResult<()> {
         // Downwards past what could not be done, so that it is tried once and the end is reached.
         before = Some(last);
         let ids: Vec<DeliveryId> = found.into_iter().map(|d| d.id).collect();
-        let done = match job.what {
-            "replay" => {
+        let done = match &job.what {
+            What::Replay => {
                 let outcomes = s.status.replay_many(&job.which.app, &ids, "", None).await?;
                 outcomes.iter().filter(|o| matches!(o, ReplayOutcome::Replayed)).count() as u64
             }
-            _ => s.store.dismiss(&job.which.app, &ids, "", None).await?,
+            What::Dismiss => s.store.dismiss(&job.which.app, &ids, "", None).await?,
+            What::Move(to) => {
+                let outcomes = s.status.move_dead(&job.which.app, &ids, to, "", None).await?;
+                outcomes.iter().filter(|o| matches!(o, Moved::To(_))).count() as u64
+            }
         };
         if !s.store.beat_task(id, done, ids.len() as u64 - done).await? {
             return Ok(());

@@ -2,14 +2,14 @@
 
 use super::{
     Routes, Signed,
-    answer::{Ask, Posted, ask, done, part},
+    answer::{Ask, Posted, ask, done, part, sentence},
     base_url, console_frame, foot,
     gate::{LOOK, MANAGE},
     live::{self, Drawn, Live},
 };
 use crate::{
     http::{
-        auth::keys,
+        auth::{keys, proxies},
         page::page,
         problem::{ApiError, ApiResult, FieldError},
     },
@@ -27,11 +27,11 @@ use campanile_admin_ui::{
 };
 use campanile_model::{
     AppId, KeyId, Timestamp,
-    ports::{ApiKey, Scope},
+    ports::{ApiKey, KeyCalls, Scope, StoreError},
     signal::Signal,
 };
 use chrono::TimeDelta;
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 const PATH: &str = "/admin/keys";
 const NAME_MAX: usize = 100;
@@ -41,11 +41,12 @@ const OVERLAP: Duration = Duration::from_hours(24);
 const ENDED: usize = 20;
 
 pub fn routes() -> Routes {
-    Routes::new().get(PATH, LOOK, show).post(PATH, MANAGE, create).post("/admin/keys/{id}/revoke", MANAGE, revoke).post(
-        "/admin/keys/{id}/rotate",
-        MANAGE,
-        rotate,
-    )
+    Routes::new()
+        .get(PATH, LOOK, show)
+        .post(PATH, MANAGE, create)
+        .post("/admin/keys/{id}/restrict", MANAGE, restrict)
+        .post("/admin/keys/{id}/revoke", MANAGE, revoke)
+        .post("/admin/keys/{id}/rotate", MANAGE, rotate)
 }
 
 struct Shown<'a> {
@@ -88,13 +89,19 @@ impl Live for Page {
 async fn list(s: &Services, signed: &Signed) -> Part<ui::List> {
     let csrf = if signed.admin.role.may_manage() { signed.csrf.clone() } else { String::new() };
     let now = s.clock.now();
+    let app = AppId::default();
+    let read = async {
+        let calls = s.store.key_calls(&app, now - TimeDelta::hours(24)).await?;
+        let calls: HashMap<_, _> = calls.into_iter().map(|c| (c.key, c)).collect();
+        Ok::<_, StoreError>((s.store.list_keys(&app).await?, calls))
+    };
     part(
         s,
         "list",
         "The list of keys",
-        s.store.list_keys(&AppId::default()).await.map(|mut all| {
+        read.await.map(|(mut all, calls)| {
             all.reverse();
-            let mut rows: Vec<_> = all.into_iter().map(|k| row(k, now)).collect();
+            let mut rows: Vec<_> = all.into_iter().map(|k| row(k, &calls, now)).collect();
             // What works stands first; the sort keeps the newest of each kind at the top.
             rows.sort_by_key(|r| !r.state.works());
             let working = rows.iter().filter(|r| r.state.works()).count();
@@ -112,7 +119,7 @@ async fn list(s: &Services, signed: &Signed) -> Part<ui::List> {
     )
 }
 
-fn row(k: ApiKey, now: Timestamp) -> ui::Row {
+fn row(k: ApiKey, calls: &HashMap<KeyId, KeyCalls>, now: Timestamp) -> ui::Row {
     let state = match (k.revoked_at, k.expires_at) {
         (Some(_), _) => ui::State::Revoked,
         (None, Some(at)) if at <= now => ui::State::Expired,
@@ -120,7 +127,13 @@ fn row(k: ApiKey, now: Timestamp) -> ui::Row {
         _ => ui::State::Active,
     };
     let id = k.id.0.simple().to_string();
+    let calls = calls.get(&k.id);
     ui::Row {
+        calls: calls.map_or(0, |c| c.calls),
+        refused: calls.map_or(0, |c| c.refused),
+        used_from: k.last_used_from.unwrap_or_default(),
+        used_for: k.last_used_for.unwrap_or_default(),
+        networks: k.networks,
         id: k.id.to_string(),
         name: k.name,
         prefix: format!("cmp_{}…", &id[..12]),
@@ -133,13 +146,21 @@ fn row(k: ApiKey, now: Timestamp) -> ui::Row {
     }
 }
 
+struct Wanted {
+    name: String,
+    scopes: Vec<Scope>,
+    days: Option<i64>,
+    networks: Vec<String>,
+}
+
 /// The form, read; its complaints are shown beside the fields.
-fn read(posted: &Posted) -> Result<(String, Vec<Scope>, Option<i64>), ui::NewKey> {
+fn read(posted: &Posted) -> Result<Wanted, ui::NewKey> {
     let scopes: Vec<_> = posted.all("scopes").map(str::to_owned).collect();
     let mut form = ui::NewKey {
         name: posted.get("name").to_owned(),
         scopes: scopes.clone(),
         expires: posted.get("expires").to_owned(),
+        networks: posted.get("networks").to_owned(),
         errors: Vec::new(),
     };
     let mut wrong = |field: &str, why: &str| form.errors.push((field.to_owned(), why.to_owned()));
@@ -158,8 +179,14 @@ fn read(posted: &Posted) -> Result<(String, Vec<Scope>, Option<i64>), ui::NewKey
     if days.is_none() {
         wrong("expires", "Must be a number of days, at most 3,650.");
     }
-    match days {
-        Some(days) if form.errors.is_empty() => Ok((name.to_owned(), scopes, days)),
+    let networks = proxies::networks(posted.get("networks"));
+    if let Err(why) = &networks {
+        wrong("networks", &sentence(why));
+    }
+    match (days, networks) {
+        (Some(days), Ok(networks)) if form.errors.is_empty() => {
+            Ok(Wanted { name: name.to_owned(), scopes, days, networks })
+        }
         _ => Err(form),
     }
 }
@@ -170,7 +197,7 @@ async fn create(
     headers: HeaderMap,
     posted: Posted,
 ) -> ApiResult<Response> {
-    let (name, scopes, days) = match read(&posted) {
+    let Wanted { name, scopes, days, networks } = match read(&posted) {
         Ok(new) => new,
         Err(form) => {
             let shown = draw(&s, &signed, Shown { made: None, form, headers: &headers }).await?;
@@ -181,6 +208,7 @@ async fn create(
     let app = AppId::default();
     let (mut row, key) = keys::generate(app.clone(), name, scopes, now);
     row.expires_at = days.map(|d| now + TimeDelta::days(d));
+    row.networks = networks;
     let made = made(&s, &row, key.expose(), None);
     s.store.create_key(row, &signed.actor).await?;
     s.bus.publish(Signal::KeysChanged(app));
@@ -239,6 +267,24 @@ async fn revoke(
     s.bus.publish(Signal::KeysChanged(app));
     let toast = Toast::ok(format!("The key {} is revoked. {used}", found.name));
     Ok(done(&s, &signed, &headers, PATH, toast))
+}
+
+async fn restrict(
+    State(s): State<Arc<Services>>,
+    signed: Signed,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+    posted: Posted,
+) -> ApiResult<Response> {
+    let (id, app) = (id(&key)?, AppId::default());
+    let networks = proxies::networks(posted.get("networks"))
+        .map_err(|why| ApiError::invalid(vec![FieldError::new("networks", why)]))?;
+    if !s.store.restrict_key(&app, id, &networks, &signed.actor).await? {
+        return Err(ApiError::not_found("active key"));
+    }
+    s.bus.publish(Signal::KeysChanged(app));
+    let from = if networks.is_empty() { "anywhere".to_owned() } else { networks.join(", ") };
+    Ok(done(&s, &signed, &headers, PATH, Toast::ok(format!("The key works from {from}."))))
 }
 
 async fn rotate(

@@ -15,6 +15,7 @@ pub mod gate;
 mod keys;
 pub mod link;
 mod live;
+mod mail;
 mod notification;
 mod notifications;
 mod overview;
@@ -74,6 +75,7 @@ pub fn console() -> Routes {
         .merge(audit::routes())
         .merge(users::routes())
         .merge(settings::routes())
+        .merge(mail::routes())
         .merge(send_test::routes())
         .merge(search::routes())
         .merge(notifications::routes())

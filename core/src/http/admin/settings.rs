@@ -7,12 +7,13 @@ use super::{
     answer::{Posted, done_elsewhere, json_file, part},
     base_url, console_frame, foot,
     gate::{LOOK, MANAGE},
-    link, live,
+    link, live, mail,
     password::{LONGEST, SHORTEST},
     session::{self, actor},
     theme,
 };
 use crate::{
+    config::Dur,
     console::Facts,
     http::{
         page::page,
@@ -66,14 +67,15 @@ async fn show(
     let facts = s.console.facts.get(&s).await;
     let body = match tab {
         "members" => ui::Body::Members(members(&s, &signed, Invited::default()).await),
-        "nodes" => ui::Body::Nodes(nodes(&s, &facts)),
+        mail::TAB => ui::Body::Mail(mail::tab(&s, &signed, None)),
+        "nodes" => ui::Body::Nodes(nodes(&s, &facts, signed.token_to_act())),
         "you" => ui::Body::You(you(&signed, &headers, None)),
         _ => ui::Body::Configuration(configuration(&s, &signed, query.get("set") == "1")),
     };
     draw(&s, &signed, &headers, &facts, tab, body)
 }
 
-fn draw(
+pub fn draw(
     s: &Services,
     signed: &Signed,
     headers: &HeaderMap,
@@ -81,7 +83,7 @@ fn draw(
     current: &str,
     body: ui::Body,
 ) -> ApiResult<Response> {
-    let all = [("Configuration", ""), ("Members", "members"), ("Nodes", "nodes"), ("You", "you")];
+    let all = [("Configuration", ""), ("Members", "members"), ("Nodes", "nodes"), ("Mail", mail::TAB), ("You", "you")];
     let known = all.iter().any(|(_, tab)| *tab == current);
     let tab = |(label, tab): (&str, &str)| Tab {
         label: label.to_owned(),
@@ -128,8 +130,22 @@ fn configuration(s: &Services, signed: &Signed, only_set: bool) -> ui::Configura
         stale: changed_since_start(s),
         sections,
         only_set,
+        tries: tries(&s.config.retry.schedule),
         csrf: managed(signed),
     }
+}
+
+/// One more than there are waits.
+fn tries(schedule: &[Dur]) -> ui::Tries {
+    let words = |s: f64| format::duration(s * 1_000.0).text();
+    let mut tries = ui::Tries { steps: vec![("at once".to_owned(), String::new())], at: vec![0.0] };
+    let mut since = 0.0;
+    for wait in schedule {
+        since += wait.as_secs_f64();
+        tries.steps.push((format!("after {}", words(wait.as_secs_f64())), format!("{} since the first", words(since))));
+        tries.at.push(since);
+    }
+    tries
 }
 
 /// The token for those who may manage, nothing for others.
@@ -142,7 +158,7 @@ fn changed_since_start(s: &Services) -> bool {
     written.is_some_and(|at| chrono::DateTime::<chrono::Utc>::from(at) > s.started_at)
 }
 
-fn nodes(s: &Services, facts: &Facts) -> ui::Nodes {
+fn nodes(s: &Services, facts: &Facts, csrf: String) -> ui::Nodes {
     let now = s.clock.now();
     let slow = 2 * s.config.cluster.heartbeat.as_millis() as i64;
     let up = |since: Timestamp| format::uptime((now - since).num_seconds().max(0).unsigned_abs());
@@ -153,7 +169,7 @@ fn nodes(s: &Services, facts: &Facts) -> ui::Nodes {
         .map(|n| {
             let f = &n.said.figures;
             let (tone, state) = if n.said.draining {
-                ("off", "stopping".to_owned())
+                ("off", "giving its connections away".to_owned())
             } else if n.silent_ms > slow {
                 ("warn", format!("silent for {}", format::duration(n.silent_ms as f64).text()))
             } else if f.degraded.is_empty() {
@@ -162,6 +178,7 @@ fn nodes(s: &Services, facts: &Facts) -> ui::Nodes {
                 ("warn", format!("without its {}", f.degraded.join(" and ")))
             };
             ui::NodeRow {
+                id: n.said.node.to_string(),
                 address: n.said.address.clone(),
                 host: n.said.host.clone(),
                 version: n.said.version.clone(),
@@ -177,6 +194,7 @@ fn nodes(s: &Services, facts: &Facts) -> ui::Nodes {
     if !rows.iter().any(|r| r.own) {
         // Its first beat is on its way, or the database is away.
         rows.push(ui::NodeRow {
+            id: String::new(),
             address: s.address.to_string(),
             host: "this node".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -192,6 +210,7 @@ fn nodes(s: &Services, facts: &Facts) -> ui::Nodes {
     let size = s.store.facts().size_bytes.map(|n| format!(", {}", format::bytes(n))).unwrap_or_default();
     let system = rustix::system::uname();
     ui::Nodes {
+        csrf,
         rows,
         build: vec![
             ("Version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -223,7 +242,7 @@ async fn bundle(State(s): State<Arc<Services>>, signed: Signed) -> ApiResult<Res
         .map(|v| (v.key.path(), json!({"value": v.shown, "source": v.source.as_deref().unwrap_or("default")})))
         .collect();
     let build: serde_json::Map<_, _> =
-        nodes(&s, &facts).build.into_iter().map(|(k, v)| (k.to_lowercase(), json!(v))).collect();
+        nodes(&s, &facts, String::new()).build.into_iter().map(|(k, v)| (k.to_lowercase(), json!(v))).collect();
     let nodes: Vec<_> = facts
         .nodes
         .rows

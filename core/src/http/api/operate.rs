@@ -14,6 +14,8 @@ mod poison;
 mod queues;
 mod suppressions;
 
+pub use nodes::begin_drain;
+
 use crate::http::ApiRoutes;
 
 pub fn routes() -> ApiRoutes {

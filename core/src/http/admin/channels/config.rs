@@ -8,7 +8,7 @@ use super::{
         Signed,
         answer::{Posted, done_elsewhere, sentence},
     },
-    Owner,
+    Owner, limits,
     one::{self, Asked, drawn},
 };
 use crate::{
@@ -45,6 +45,8 @@ pub(super) struct Shown {
     pub tried: Option<(&'static str, String)>,
     /// The version that the form was made from.
     pub version: Option<u64>,
+    /// As they were typed, and what is wrong with them.
+    pub limits: Option<ui::Limits>,
 }
 
 /// What a plugin says of its configuration; nothing when the plugin is not there.
@@ -90,6 +92,7 @@ pub(super) async fn tab(
         draft,
         version: shown.version.or(instance.version).unwrap_or(0),
         versions: lines(&schema, &versions),
+        limits: shown.limits.unwrap_or_else(|| limits::form(&detail)),
         csrf: signed.csrf.clone(),
         may_act: signed.admin.role.may_manage(),
     })
@@ -223,7 +226,7 @@ fn as_new(detail: &InstanceDetail, config: Value) -> NewInstance {
     }
 }
 
-async fn redraw(
+pub(super) async fn redraw(
     s: &Arc<Services>,
     signed: &Signed,
     headers: &HeaderMap,

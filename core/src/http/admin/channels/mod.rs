@@ -7,6 +7,7 @@
 mod acts;
 mod config;
 mod drafts;
+mod limits;
 mod one;
 mod plugins;
 
@@ -44,6 +45,7 @@ pub fn routes() -> Routes {
         .post("/admin/instances/{instance}/enable", ACT, acts::enable)
         .post("/admin/instances/{instance}/disable", ACT, acts::disable)
         .post("/admin/instances/{instance}/config", MANAGE, config::post)
+        .post("/admin/instances/{instance}/limits", MANAGE, limits::post)
         .post("/admin/instances/{instance}/rollback", MANAGE, acts::roll_back)
         .post("/admin/instances/{instance}/delete", MANAGE, acts::delete)
         .get("/admin/plugins", LOOK, plugins::show)

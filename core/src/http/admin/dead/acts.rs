@@ -9,15 +9,15 @@ use crate::{
             bulk::{self, Job},
             notifications::{counted, retried},
         },
-        problem::{ApiError, ApiResult},
+        problem::{ApiError, ApiResult, FieldError},
     },
     services::Services,
 };
 use axum::{extract::State, http::HeaderMap, response::Response};
-use campanile_admin_ui::pieces::Toast;
+use campanile_admin_ui::{format, pieces::Toast};
 use campanile_model::{
-    AppId, DeliveryId,
-    ports::{DeadWhich, Role},
+    AppId, ChannelName, DeliveryId,
+    ports::{DeadWhich, MoveTo, Moved, Role},
 };
 use std::sync::Arc;
 use uuid::Uuid;
@@ -113,6 +113,80 @@ async fn background(
     bulk::begin(s, signed, job, &subject, count).await?;
     let text = format!("{} go in the background; their progress stands on this page.", counted(count, "delivery"));
     Ok(done(s, signed, headers, back, Toast::ok(text)))
+}
+
+/// Sends what is dead by another channel.
+pub async fn move_by(
+    State(s): State<Arc<Services>>,
+    signed: Signed,
+    headers: HeaderMap,
+    posted: Posted,
+) -> ApiResult<Response> {
+    signed.may(&posted, Role::Operator)?;
+    let name = ChannelName::from(posted.get("by"));
+    let guard = s.channels.get(&name).filter(|g| g.enabled());
+    let Some(guard) = guard else {
+        return Err(ApiError::invalid(vec![FieldError::new("by", "choose a channel that is switched on")]));
+    };
+    let to = MoveTo { channel: name.clone(), in_app: guard.in_app() };
+    let target = Target::of(&posted);
+    let count = target.count(&s).await?;
+    let back = posted.get("back");
+    if count == 0 {
+        return Ok(done(&s, &signed, &headers, back, Toast::bad("Nothing is left to move: somebody was faster.")));
+    }
+    if count > 1 {
+        let question = Ask {
+            title: format!("Send {} by {name}?", counted(count, "dead letter")),
+            consequence: format!(
+                "Each goes to its person's own address for {name}, if there is one and nothing stands against it. What was \
+                 given up on leaves this list."
+            ),
+            label: format!("Send by {name}"),
+            word: "move",
+            count,
+            action: "/admin/dead/move".into(),
+        };
+        if let Some(asking) = ask(&s, &signed, &headers, &posted, question).await? {
+            return Ok(asking);
+        }
+    }
+    if let Target::Which(which) = &target
+        && count > AT_ONCE
+    {
+        return background(&s, &signed, &headers, back, Job::move_to(which.clone(), to), count).await;
+    }
+    let ids = target.ids(&s).await?;
+    let outcomes = s.status.move_dead(&AppId::default(), &ids, &to, &target.name(), Some(&signed.actor)).await?;
+    s.console.facts.forget().await;
+    Ok(done(&s, &signed, &headers, back, moved(&outcomes, &name)))
+}
+
+/// `12 deliveries go by sms; 2 can't: no address.`
+fn moved(outcomes: &[Moved], by: &ChannelName) -> Toast {
+    let went = outcomes.iter().filter(|o| matches!(o, Moved::To(_))).count() as u64;
+    let mut why: Vec<String> = Vec::new();
+    for outcome in outcomes {
+        let reason = match outcome {
+            Moved::To(_) => continue,
+            Moved::Refused(why) => why.replace('_', " "),
+            Moved::NotFound => "not there any more".to_owned(),
+        };
+        if !why.contains(&reason) {
+            why.push(reason);
+        }
+    }
+    let stay = outcomes.len() as u64 - went;
+    let cannot = format!("{} can't: {}", format::count(stay), why.join(", "));
+    match (went, stay) {
+        (_, 0) => Toast::ok(format!("{} {} by {by} now.", counted(went, "delivery"), goes(went))),
+        (0, _) => Toast::bad(format!("Nothing was moved: {}.", why.join(", "))),
+        _ => Toast::ok(format!("{} {} by {by} now; {cannot}.", counted(went, "delivery"), goes(went))),
+    }
+}
+
+fn goes(n: u64) -> &'static str {
+    if n == 1 { "goes" } else { "go" }
 }
 
 pub async fn discard(

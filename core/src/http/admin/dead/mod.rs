@@ -2,6 +2,7 @@
 //! messages of a queue that nobody could read.
 
 mod acts;
+mod edit;
 mod poison;
 
 use super::{
@@ -57,6 +58,9 @@ pub fn routes() -> Routes {
         .get("/admin/dead/export", READ, export_list)
         .post("/admin/dead/retry", ACT, acts::retry)
         .post("/admin/dead/discard", ACT, acts::discard)
+        .post("/admin/dead/move", ACT, acts::move_by)
+        .post("/admin/dead/edit", ACT, edit::open)
+        .post("/admin/dead/edit/send", ACT, edit::send)
         .post("/admin/dead/recall", ACT, acts::recall)
         .post("/admin/dead/stop", ACT, acts::stop)
         .post("/admin/dead/poison/{id}/{verb}", ACT, poison::act)
@@ -281,6 +285,7 @@ async fn items(s: &Services, signed: &Signed, asked: &Asked) -> ApiResult<ui::It
         empty: nothing(asked),
         back: asked.here().url(),
         groups: PATH.to_owned(),
+        others: others(s, asked.which.channel.as_ref()),
         download: content.then(|| {
             let mut here = Here::new("/admin/dead/export");
             for (key, value) in fields(&asked.which) {
@@ -291,10 +296,20 @@ async fn items(s: &Services, signed: &Signed, asked: &Asked) -> ApiResult<ui::It
     })
 }
 
+/// Channels that are on, for those who would rather send by another one.
+pub fn others(s: &Services, but: Option<&ChannelName>) -> Vec<String> {
+    let on = s.channels.guards().into_iter().filter(|g| g.enabled());
+    on.map(|g| g.name().clone()).filter(|name| Some(name) != but).map(|name| name.to_string()).collect()
+}
+
 async fn tasks(s: &Services, signed: &Signed, asked: &Asked) -> ApiResult<ui::Tasks> {
     let now = s.clock.now();
     let drawn = |t: TaskRow| {
-        let verb = if t.what == "replay" { "Retrying" } else { "Discarding" };
+        let verb = match t.what.as_str() {
+            "replay" => "Retrying",
+            "move" => "Moving",
+            _ => "Discarding",
+        };
         let silent = t.ended_at.is_none() && now - t.beat_at > TimeDelta::seconds(SILENT_S);
         let (tone, word) = match (t.ended_at, &t.stopped_by) {
             (Some(_), Some(who)) => ("off", format!("stopped by {}", who.trim_start_matches("admin:"))),

@@ -2,7 +2,7 @@
 
 use super::Asked;
 use crate::{
-    http::admin::{Signed, notifications::state},
+    http::admin::{Signed, dead::others, notifications::state},
     services::Services,
 };
 use campanile_admin_ui::{
@@ -23,7 +23,17 @@ pub fn draw(s: &Services, signed: &Signed, asked: &Asked, detail: &NotificationD
             .deliveries
             .iter()
             .enumerate()
-            .map(|(i, d)| lane(i + 1, d, detail, &nodes, s.clock.now()))
+            .map(|(i, d)| {
+                let mut lane = lane(i + 1, d, detail, &nodes, s.clock.now());
+                if lane.movable {
+                    // Not by one that has it already.
+                    let has = |name: &str| {
+                        detail.deliveries.iter().any(|o| o.user_id == d.user_id && o.channel.as_str() == name)
+                    };
+                    lane.others = others(s, Some(&d.channel)).into_iter().filter(|name| !has(name)).collect();
+                }
+                lane
+            })
             .collect(),
         csrf: signed.csrf.clone(),
         may_act: signed.admin.role.may_act(),
@@ -69,6 +79,8 @@ fn lane(n: usize, d: &DeliveryRow, detail: &NotificationDetail, nodes: &Nodes, n
         address: d.recipient.as_deref().map(format::masked).unwrap_or_default(),
         status: state(d.shown),
         steps: steps(d, detail, nodes, now),
+        movable: d.state == DeliveryState::Dead && d.dismissed_at.is_none(),
+        others: Vec::new(),
         dead: d.state == DeliveryState::Dead,
     }
 }
@@ -76,7 +88,12 @@ fn lane(n: usize, d: &DeliveryRow, detail: &NotificationDetail, nodes: &Nodes, n
 fn steps(d: &DeliveryRow, detail: &NotificationDetail, nodes: &Nodes, now: Timestamp) -> Vec<Step> {
     let row = &detail.row;
     let accepted = row.notification.created_at;
+    // Large audiences are made bit by bit; otherwise only an operator makes one later.
+    let moved = row.audience.is_none() && d.created_at > accepted + TimeDelta::seconds(1);
     let mut steps = vec![Step::new(accepted, "", "accepted").saying(format!("by {}", row.source))];
+    if moved {
+        steps.push(Step::new(d.created_at, "", "moved here").saying("an operator chose this channel"));
+    }
     let told = match (d.state, d.reason.as_deref()) {
         (DeliveryState::Suppressed, why) => format!("not sent: {}", why.unwrap_or("a rule")),
         _ if d.due_at > accepted + TimeDelta::seconds(1) && d.attempt == 0 => "send later".to_owned(),
@@ -112,7 +129,7 @@ fn steps(d: &DeliveryRow, detail: &NotificationDetail, nodes: &Nodes, now: Times
     for (name, at) in [("seen", d.seen_at), ("read", d.read_at), ("archived", d.archived_at)] {
         steps.extend(at.map(|at| Step::new(at, "ok", name)));
     }
-    steps.extend(d.dismissed_at.map(|at| Step::new(at, "off", "discarded").saying("out of the dead letters")));
+    steps.extend(d.dismissed_at.map(|at| Step::new(at, "off", "put aside").saying("out of the dead letters")));
     // Stable: what shares a millisecond, or has no time, stays where it stands.
     let mut last = accepted;
     let mut keyed: Vec<(Timestamp, Step)> = steps

@@ -213,7 +213,7 @@ fn waiting(detail: &NotificationDetail) -> u64 {
 }
 
 #[cfg(test)]
-mod fixtures {
+pub(super) mod fixtures {
     use super::*;
     use campanile_model::{
         Content, Notification, Priority,

@@ -30,6 +30,8 @@ const TOKEN: Duration = Duration::from_mins(15);
 /// Notifications of an export, the newest ones, and how many are read at a time.
 const EXPORT: usize = 1_000;
 const EXPORT_PAGE: u32 = 100;
+/// Of a notification type.
+const TYPE_MAX: usize = 128;
 
 pub async fn reveal(
     State(s): State<Arc<Services>>,
@@ -177,6 +179,33 @@ pub async fn lift(
         return Err(ApiError::not_found("suppression: it may have been lifted meanwhile"));
     }
     Ok(done_elsewhere(&s, &signed, &headers, &url(&key), Toast::ok("Lifted: messages go out again.")))
+}
+
+/// Says no for somebody, as their own link in a mail would.
+pub async fn opt_out(
+    State(s): State<Arc<Services>>,
+    signed: Signed,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    posted: Posted,
+) -> ApiResult<Response> {
+    let key = key(&id)?;
+    let channel = ChannelName::from(posted.get("channel"));
+    let kind = posted.get("type");
+    let guard = s.channels.get(&channel).filter(|g| !g.in_app());
+    if guard.is_none() {
+        return Err(ApiError::invalid(vec![FieldError::new("channel", "must be a channel that people can say no to")]));
+    }
+    if kind.is_empty() || kind.len() > TYPE_MAX {
+        return Err(ApiError::invalid(vec![FieldError::new("type", format!("must be 1 to {TYPE_MAX} bytes"))]));
+    }
+    let added = s.store.opt_out(&key, &channel, kind, &signed.actor).await?;
+    let toast = if added {
+        Toast::ok(format!("{} gets no more {kind} by {channel}.", key.user))
+    } else {
+        Toast::bad(format!("{} had said no to {kind} by {channel} before.", key.user))
+    };
+    Ok(done_elsewhere(&s, &signed, &headers, &url(&key), toast))
 }
 
 /// Everything that is stored about a person, as a file.

@@ -1,6 +1,7 @@
 //! `/admin/users`: people, how they are reached, what is done for one of them.
 
 mod acts;
+mod preferences;
 
 use super::{
     Routes, Signed,
@@ -33,7 +34,10 @@ use campanile_admin_ui::{
 use campanile_model::{
     AppId, ChannelName, DeliveryState, UserId, UserKey,
     api::ShownState,
-    ports::{ConnectionFilter, NotificationFilter, NotificationRow, StoreResult, Suppression, UserFilter},
+    ports::{
+        ConnectionFilter, FIGURES_MAX, NotificationFilter, NotificationRow, PeopleFigures, StoreResult, Suppression,
+        UserFilter,
+    },
     user::{Contact, User},
 };
 use std::sync::Arc;
@@ -41,6 +45,8 @@ use std::sync::Arc;
 const PATH: &str = "/admin/users";
 const ROWS: u32 = 50;
 const RECENT: u32 = 50;
+/// Lines of what is held back.
+const HELD: u32 = 8;
 /// Connections shown on a person's page.
 const SOCKETS: u32 = 5;
 const UNSUBSCRIBED: u32 = 200;
@@ -56,6 +62,7 @@ pub fn routes() -> Routes {
         .post("/admin/users/{id}/disable", ACT, acts::disable)
         .post("/admin/users/{id}/enable", ACT, acts::enable)
         .post("/admin/users/{id}/lift", ACT, acts::lift)
+        .post("/admin/users/{id}/opt-out", ACT, acts::opt_out)
         .post("/admin/users/{id}/export", ACT, acts::export)
         .post("/admin/users/{id}/erase", MANAGE, acts::erase)
 }
@@ -87,13 +94,34 @@ async fn list_page(
         found = s.store.users(&UserFilter { prefix: filter.email.clone(), email: None, ..filter.clone() }).await;
     }
     let found = found.map(|found| listed(found, &here, &asked, &after));
+    let figures = s.store.people_figures(&filter.app, HELD).await.map(figures);
     page(&ui::Users {
+        figures: part(&s, "figures", "Figures of people", figures),
         frame: console_frame(&s, &signed, &headers, &facts, PATH),
         query: asked,
         list: part(&s, "list", "The list of users", found),
         foot: foot(&s, &facts),
         here,
     })
+}
+
+fn figures(f: PeopleFigures) -> ui::Figures {
+    ui::Figures {
+        known: f.known,
+        active_day: f.active_day,
+        active_month: f.active_month,
+        most: FIGURES_MAX,
+        opted_out: f
+            .opted_out
+            .into_iter()
+            .map(|o| ui::Held { channel: o.channel.to_string(), what: o.notification_type, count: o.people })
+            .collect(),
+        suppressed: f
+            .suppressed
+            .into_iter()
+            .map(|b| ui::Held { channel: b.channel.to_string(), what: b.reason.replace('_', " "), count: b.addresses })
+            .collect(),
+    }
 }
 
 fn listed(mut found: Vec<User>, here: &Here, asked: &str, after: &str) -> ui::List {
@@ -200,7 +228,7 @@ async fn draw(
         timezone: contact.timezone.clone().unwrap_or_else(|| "–".to_owned()),
         addresses: points.iter().map(|p| address(p, &held, extra.revealed)).collect(),
         revealed: extra.revealed,
-        unsubscribed: held.iter().filter_map(unsubscribed).collect(),
+        preferences: preferences::draw(s, signed, key, &contact, &held, &recent),
         live,
         recent,
         token: extra.token,
@@ -224,16 +252,6 @@ fn address((channel, address): &(ChannelName, String), held: &[Suppression], rev
         shown: if revealed { address.clone() } else { format::masked(address) },
         suppressed: found.map(|s| (s.reason.replace('_', " "), s.created_at, s.id.clone())),
     }
-}
-
-fn unsubscribed(s: &Suppression) -> Option<ui::Unsubscribed> {
-    s.user_id.as_ref()?;
-    Some(ui::Unsubscribed {
-        id: s.id.clone(),
-        channel: s.channel.to_string(),
-        kind: s.notification_type.clone().unwrap_or_else(|| "everything".to_owned()),
-        since: s.created_at,
-    })
 }
 
 fn edit_form(s: &Services, contact: &Contact) -> ui::Edit {
@@ -277,6 +295,7 @@ async fn live_facts(s: &Arc<Services>, signed: &Signed, key: &UserKey) -> StoreR
         unseen: feed.counts.unseen,
         total: feed.counts.total,
         head: feed.head_seq,
+        last_seen: s.store.last_seen(key).await?,
     })
 }
 

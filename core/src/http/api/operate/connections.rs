@@ -15,6 +15,7 @@ use crate::{
 use axum::{
     Json,
     extract::{Path, State},
+    http::StatusCode,
 };
 use campanile_model::{
     ConnId, UserId, UserKey,
@@ -30,6 +31,7 @@ pub fn routes() -> ApiRoutes {
     ApiRoutes::new()
         .routes(routes!(list_connections, close_connections_of))
         .routes(routes!(close_connection))
+        .routes(routes!(ping_connection))
         .routes(routes!(disconnect_user))
 }
 
@@ -197,4 +199,34 @@ async fn end_user(s: &Services, caller: Application, user_id: &str, why: Why) ->
     s.hub.disconnect_user(&UserKey { app: caller.app, user }, why.into());
     tracing::info!(actor = caller.actor.who, "Closed a user's connections on request");
     Ok(Json(Closed { status: "closed" }))
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Pinged {
+    conn_id: ConnId,
+    /// From the ping to its pong.
+    took_ms: f64,
+}
+
+/// Pings a WebSocket and waits up to 3 s for its pong.
+#[utoipa::path(post, path = "/connections/{conn_id}/ping", tag = "operate", params(("conn_id" = ConnId, Path)),
+    responses((status = 200, body = Pinged), (status = 404, description = "No such open connection."),
+        (status = 409, description = "`no_ping`: an event stream, which can't answer."),
+        (status = 504, description = "`no_pong`: it did not answer in time.")))]
+async fn ping_connection(
+    State(s): State<Arc<Services>>,
+    caller: Application,
+    PathId(conn_id): PathId<ConnId>,
+) -> ApiResult<Json<Pinged>> {
+    caller.require(Scope::Manage)?;
+    let found = connections::find(&s, &caller.app, conn_id).await?;
+    let found = found.ok_or_else(|| ApiError::not_found("open connection"))?;
+    if found.transport != TransportKind::WebSocket.as_str() {
+        return Err(ApiError::new(StatusCode::CONFLICT, "no_ping", "an event stream can't answer a ping"));
+    }
+    let took = connections::ping(&s, conn_id).await;
+    let took_ms = took.ok_or_else(|| {
+        ApiError::new(StatusCode::GATEWAY_TIMEOUT, "no_pong", "the connection did not answer within 3 s")
+    })?;
+    Ok(Json(Pinged { conn_id, took_ms }))
 }

@@ -13,7 +13,7 @@ use crate::{
 use axum::{Json, extract::State, http::StatusCode};
 use campanile_model::{
     ChannelName, DeliveryId, NotificationId, Timestamp, UserId, clock,
-    ports::{DeadFilter, DeliveryRow, ReplayOutcome, Scope},
+    ports::{DeadFilter, DeliveryRow, MoveTo, Moved, ReplayOutcome, Scope},
 };
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,7 @@ pub fn routes() -> ApiRoutes {
         .routes(routes!(list_dead_letters))
         .routes(routes!(retry_dead_letters))
         .routes(routes!(retry_dead_letter))
+        .routes(routes!(move_dead_letter))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -139,6 +140,52 @@ async fn retry_dead_letter(
             Err(ApiError::new(StatusCode::CONFLICT, "not_replayable", format!("this delivery can't be retried: {why}")))
         }
         ReplayOutcome::NotFound => Err(ApiError::not_found("delivery")),
+    }
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct MoveBody {
+    /// A channel that is switched on.
+    #[schema(example = "sms")]
+    channel: ChannelName,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct MovedBody {
+    /// What was given up on; it is out of the list and stays dead.
+    delivery_id: DeliveryId,
+    /// The delivery in its place.
+    moved_to: DeliveryId,
+    channel: ChannelName,
+}
+
+/// Sends one dead delivery by another channel, to the person's own address there.
+#[utoipa::path(post, path = "/dead_letters/{delivery_id}/move", tag = "operate", params(("delivery_id" = DeliveryId, Path)),
+    request_body = MoveBody,
+    responses((status = 200, body = MovedBody), (status = 404, description = "No such delivery."),
+        (status = 409, description = "`not_movable`: not dead, without an address there, already by that channel, unsubscribed, …")))]
+async fn move_dead_letter(
+    State(s): State<Arc<Services>>,
+    caller: Application,
+    PathId(delivery_id): PathId<DeliveryId>,
+    JsonBody(body): JsonBody<MoveBody>,
+) -> ApiResult<Json<MovedBody>> {
+    caller.require(Scope::Manage)?;
+    let guard = s.channels.get(&body.channel).filter(|g| g.enabled());
+    let Some(guard) = guard else {
+        return Err(ApiError::invalid(vec![FieldError::new("channel", "must be a channel that is switched on")]));
+    };
+    let to = MoveTo { channel: body.channel.clone(), in_app: guard.in_app() };
+    let target = delivery_id.to_string();
+    let moved = s.status.move_dead(&caller.app, &[delivery_id], &to, &target, Some(&caller.actor)).await?;
+    match moved.first() {
+        Some(Moved::To(moved_to)) => Ok(Json(MovedBody { delivery_id, moved_to: *moved_to, channel: body.channel })),
+        Some(Moved::Refused(why)) => {
+            let text = format!("this delivery can't be moved: {why}");
+            Err(ApiError::new(StatusCode::CONFLICT, "not_movable", text))
+        }
+        Some(Moved::NotFound) | None => Err(ApiError::not_found("delivery")),
     }
 }
 

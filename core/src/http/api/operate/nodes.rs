@@ -1,20 +1,28 @@
 //! The nodes of the cluster.
 
 use crate::{
-    http::{ApiRoutes, auth::Application, problem::ApiResult},
+    connection::rest::SPREAD_MAX,
+    http::{
+        ApiRoutes,
+        auth::Application,
+        extract::{JsonBody, PathId},
+        problem::{ApiError, ApiResult, FieldError},
+    },
     services::Services,
 };
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::StatusCode};
 use campanile_model::{
     NodeId, Timestamp,
-    ports::{NodeFigures, NodeRow, Scope},
+    ports::{Actor, NodeFigures, NodeRow, Scope},
+    signal::Signal,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::sync::Arc;
 use utoipa_axum::routes;
 
 pub fn routes() -> ApiRoutes {
-    ApiRoutes::new().routes(routes!(list_nodes))
+    ApiRoutes::new().routes(routes!(list_nodes)).routes(routes!(drain_node))
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -34,7 +42,7 @@ struct Node {
     seen_at: Timestamp,
     /// How long ago that was. More than two `cluster.heartbeat` means that it may be in trouble.
     silent_ms: i64,
-    /// It is stopping.
+    /// It is stopping, or gives its connections away.
     draining: bool,
     /// It is the one that answers.
     answering: bool,
@@ -69,4 +77,49 @@ async fn list_nodes(State(s): State<Arc<Services>>, caller: Application) -> ApiR
         })
         .collect();
     Ok(Json(NodesBody { items }))
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Drain {
+    /// Over so many seconds its connections are closed: 1 to 600.
+    #[schema(example = 60)]
+    spread_s: u64,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct Draining {
+    node_id: NodeId,
+    spread_s: u64,
+}
+
+/// Has a node give its connections away: they are closed evenly over a while, each told to come back, and until 5 s after the
+/// last the node answers `/readyz` with 503, so that a balancer sends them elsewhere. It goes on by itself.
+#[utoipa::path(post, path = "/nodes/{node_id}/drain", tag = "operate", params(("node_id" = NodeId, Path)),
+    request_body = Drain,
+    responses((status = 202, body = Draining), (status = 404, description = "No such node, or it is silent.")))]
+async fn drain_node(
+    State(s): State<Arc<Services>>,
+    caller: Application,
+    PathId(node_id): PathId<NodeId>,
+    JsonBody(drain): JsonBody<Drain>,
+) -> ApiResult<(StatusCode, Json<Draining>)> {
+    caller.require(Scope::Manage)?;
+    begin_drain(&s, node_id, drain.spread_s, &caller.actor).await?;
+    Ok((StatusCode::ACCEPTED, Json(Draining { node_id, spread_s: drain.spread_s })))
+}
+
+/// Checks, writes it down, and tells the node.
+pub async fn begin_drain(s: &Services, node: NodeId, spread_s: u64, actor: &Actor) -> ApiResult<()> {
+    let most = SPREAD_MAX.as_secs();
+    if !(1..=most).contains(&spread_s) {
+        return Err(ApiError::invalid(vec![FieldError::new("spread_s", format!("must be 1 to {most}"))]));
+    }
+    let alive = s.store.nodes(s.config.cluster.silent()).await?;
+    if !alive.iter().any(|n| n.said.node == node) {
+        return Err(ApiError::not_found("node"));
+    }
+    s.store.note(actor, "node.drain", &node.to_string(), Some(json!({"spread_s": spread_s}))).await?;
+    s.bus.publish(Signal::Rest { node, spread_ms: spread_s * 1_000 });
+    Ok(())
 }

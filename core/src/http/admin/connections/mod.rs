@@ -1,24 +1,24 @@
-//! `/admin/connections`: who is connected where, and closing what should not be.
+//! `/admin/connections`: who is connected where, and what is done about it.
+
+mod acts;
+mod one;
+
+pub use one::live as live_one;
 
 use super::{
-    Routes, Signed,
-    answer::{Ask, Posted, ask, done, part},
-    base_url, console_frame,
+    Routes, Signed, base_url, console_frame,
     gate::{ACT, LOOK},
     live::{self, Drawn, Live},
 };
 use crate::{
     connection::{ConnectionInfo, TransportKind, counts},
     console::{Facts, connections, pulse, rings::Sample},
-    http::{
-        page::page,
-        problem::{ApiError, ApiResult, FieldError},
-    },
+    http::{page::page, problem::ApiResult},
     services::Services,
 };
 use async_trait::async_trait;
 use axum::{
-    extract::{Path, RawQuery, State},
+    extract::{RawQuery, State},
     http::HeaderMap,
     response::Response,
 };
@@ -30,14 +30,12 @@ use campanile_admin_ui::{
         overview::{DepthPlot, Series, Shown, Tile, Tiles},
         range::Range,
     },
-    pieces::{Empty, Footer, Here, Pager, Part, Toast},
+    pieces::{Empty, Footer, Here, Pager, Part},
 };
 use campanile_model::{
-    AppId, ConnId, Timestamp, UserId, UserKey,
+    AppId, Timestamp, UserId, UserKey,
     ports::{ConnectionFilter, StoreError},
-    signal::Disconnect,
 };
-use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError},
@@ -50,9 +48,13 @@ const SPARK: usize = 60;
 pub fn routes() -> Routes {
     Routes::new()
         .get(PATH, LOOK, show)
-        .get("/admin/connections/{id}", LOOK, one)
-        .post("/admin/connections/{id}/close", ACT, close)
-        .post("/admin/connections/of/{user}/close", ACT, close_user)
+        .get("/admin/connections/{id}", LOOK, one::show)
+        .post("/admin/connections/{id}/close", ACT, acts::close)
+        .post("/admin/connections/{id}/ping", ACT, acts::ping)
+        .post("/admin/connections/{id}/tail", ACT, acts::tail)
+        .post("/admin/connections/of/{user}/close", ACT, acts::close_user)
+        .post("/admin/connections/of/{user}/message", ACT, acts::message)
+        .post("/admin/nodes/{node}/drain", ACT, acts::drain)
 }
 
 /// The page's address, read.
@@ -448,134 +450,6 @@ fn row(s: &Services, facts: &Facts, names: &Names, c: &ConnectionInfo, head: Opt
         node: names.get(&c.node_id.to_string()),
         silent,
     }
-}
-
-// ------------------------------------------------------------------------------------------------- one of them
-
-struct One {
-    id: String,
-    user: String,
-}
-
-async fn one(
-    State(s): State<Arc<Services>>,
-    signed: Signed,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> ApiResult<Response> {
-    let parsed: ConnId = id.parse().map_err(|_| ApiError::not_found("connection"))?;
-    let facts = s.console.facts.get(&s).await;
-    let shown = facts_of(&s, &signed, &facts, parsed, "").await;
-    let user = shown.as_ref().ok().and_then(|f| f.row.as_ref()).map(|r| r.user.clone());
-    let Some(user) = user.or_else(|| shown.is_err().then(|| "somebody".to_owned())) else {
-        return Err(ApiError::not_found("open connection"));
-    };
-    page(&ui::Connection {
-        frame: console_frame(&s, &signed, &headers, &facts, PATH),
-        facts: part(&s, "facts", "This connection", shown),
-        id,
-        user,
-        foot: foot(&s, &facts),
-    })
-}
-
-async fn facts_of(
-    s: &Arc<Services>,
-    signed: &Signed,
-    facts: &Facts,
-    id: ConnId,
-    known: &str,
-) -> Result<ui::Facts, StoreError> {
-    let names = Names::of(s, facts);
-    let found = connections::find(s, &AppId::default(), id).await?;
-    let csrf = signed.token_to_act();
-    let Some(c) = found else {
-        return Ok(ui::Facts { row: None, agent: String::new(), csrf, id: id.to_string(), user: known.to_owned() });
-    };
-    let head = heads(s, std::slice::from_ref(&c)).await?.get(&c.user_id).copied();
-    Ok(ui::Facts {
-        row: Some(row(s, facts, &names, &c, head)),
-        agent: c.user_agent.clone().unwrap_or_default(),
-        csrf,
-        id: id.to_string(),
-        user: c.user_id.to_string(),
-    })
-}
-
-/// The stream of one connection's page.
-pub fn live_one(query: &live::Query) -> Box<dyn Live> {
-    Box::new(One { id: query.get("id").to_owned(), user: query.get("user").to_owned() })
-}
-
-#[async_trait]
-impl Live for One {
-    async fn draw(&self, s: &Arc<Services>, signed: &Signed, out: &mut Drawn) {
-        let Ok(id) = self.id.parse() else { return };
-        let facts = s.console.facts.get(s).await;
-        let shown = facts_of(s, signed, &facts, id, &self.user).await;
-        if shown.as_ref().is_ok_and(|f| f.row.is_none()) {
-            out.settled();
-        }
-        out.part("facts", part(s, "facts", "This connection", shown));
-        out.put("foot", &foot(s, &facts));
-    }
-}
-
-// ---------------------------------------------------------------------------------------------------- closing
-
-fn why(posted: &Posted) -> (Disconnect, &'static str) {
-    match posted.get("why") {
-        "revoked" => (Disconnect::Revoked, "revoked"),
-        _ => (Disconnect::Reconnect, "reconnect"),
-    }
-}
-
-async fn close(
-    State(s): State<Arc<Services>>,
-    signed: Signed,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    posted: Posted,
-) -> ApiResult<Response> {
-    let id: ConnId = id.parse().map_err(|_| ApiError::not_found("connection"))?;
-    let app = AppId::default();
-    let Some(found) = connections::find(&s, &app, id).await? else {
-        return Err(ApiError::not_found("open connection: it may have closed meanwhile"));
-    };
-    let (order, word) = why(&posted);
-    // Written down first: nothing is closed that the log does not tell of.
-    let detail = json!({"user_id": found.user_id, "why": word});
-    s.store.note(&signed.actor, "connection.close", &id.to_string(), Some(detail)).await?;
-    s.hub.disconnect_anywhere(app, id, order);
-    let toast = Toast::ok(format!("A connection of {} is being closed.", found.user_id));
-    Ok(done(&s, &signed, &headers, posted.get("back"), toast))
-}
-
-async fn close_user(
-    State(s): State<Arc<Services>>,
-    signed: Signed,
-    Path(user): Path<String>,
-    headers: HeaderMap,
-    posted: Posted,
-) -> ApiResult<Response> {
-    let user = UserId::parse(&user).map_err(|e| ApiError::invalid(vec![FieldError::new("user", e)]))?;
-    let question = Ask {
-        title: format!("Disconnect all of {user}?"),
-        consequence: "Every socket and stream of this user on every node closes. They come back by themselves."
-            .to_owned(),
-        label: "Disconnect".to_owned(),
-        word: "disconnect",
-        count: 1,
-        action: format!("/admin/connections/of/{}/close", super::segment(user.as_str())),
-    };
-    if let Some(page) = ask(&s, &signed, &headers, &posted, question).await? {
-        return Ok(page);
-    }
-    let (order, word) = why(&posted);
-    s.store.note(&signed.actor, "user.disconnect", user.as_str(), Some(json!({"why": word}))).await?;
-    let toast = Toast::ok(format!("The connections of {user} are being closed."));
-    s.hub.disconnect_user(&UserKey { app: AppId::default(), user }, order);
-    Ok(done(&s, &signed, &headers, posted.get("back"), toast))
 }
 
 #[cfg(test)]
