@@ -3,6 +3,7 @@
 //! A frame is its body's length (u32), its kind (u8), a token (u64) and the body; numbers are little-endian, texts have a
 //! u32 length before them. Owns: the form, and reading it as if the other side were hostile: the host's other side is.
 
+use crate::left::Left;
 use campanile_plugin::{
     HttpError, HttpReply, Level, MetricKind, OwnedDelivery,
     http::{self, HttpRequest},
@@ -256,6 +257,17 @@ pub(crate) fn read_metric(body: &[u8]) -> Result<Measured, BadFrame> {
     let labels = (0..r.u32()?).map(|_| Ok((r.text()?, r.text()?))).collect::<Result<Vec<_>, BadFrame>>()?;
     r.end()?;
     Ok(Measured { kind, value, name, labels })
+}
+
+pub(crate) fn gone(left: Left) -> Option<Vec<u8>> {
+    Writer::new(Kind::Gone, 0).u32(left.threads).u64(left.strays).done()
+}
+
+pub(crate) fn read_gone(body: &[u8]) -> Result<Left, BadFrame> {
+    let mut r = Reader(body);
+    let left = Left { threads: r.u32()?, strays: r.u64()? };
+    r.end()?;
+    Ok(left)
 }
 
 pub(crate) fn http(id: u64, request: &HttpRequest) -> Option<Vec<u8>> {

@@ -6,6 +6,7 @@
 
 use crate::{
     frame::{self, HEAD, Kind, Reader, Writer},
+    left::{self, Left},
     native::{Batch, Loaded, Native},
     upcalls::{Answer, Done, Upcalls},
 };
@@ -22,7 +23,7 @@ use rustix::{
     thread::set_no_new_privs,
 };
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs::File,
     io::{self, Read, Write},
     os::{
@@ -105,6 +106,7 @@ fn serve(socket: &UnixStream) -> io::Result<()> {
     pipe.send(frame::hello());
     let mut loaded: Option<Arc<Loaded>> = None;
     let mut native: Option<Arc<Native>> = None;
+    let mut before = BTreeSet::new();
     while let Some((kind, token, body)) = next(&mut from)? {
         let mut r = Reader(&body);
         match (kind, &loaded, &native) {
@@ -129,6 +131,7 @@ fn serve(socket: &UnixStream) -> io::Result<()> {
                 let (level, places, stack, config) = (r.u32()?, r.u32()?, r.u32()?, r.text()?);
                 pipe.level.store(level, Ordering::Release);
                 let (places, stack, up) = (places as usize, stack as usize, pipe.clone());
+                before = left::threads();
                 match Native::start(loaded.clone(), up, "plugin", places, stack, config, token) {
                     Ok(started) => native = Some(Arc::new(started)),
                     Err(e) => {
@@ -149,13 +152,14 @@ fn serve(socket: &UnixStream) -> io::Result<()> {
             (Kind::Health, _, Some(native)) => native.health(token),
             (Kind::Stop, _, Some(native)) => native.stop(token, Duration::from_millis(r.u64()?)),
             (Kind::Destroy, ..) => match native.take() {
-                None => pipe.send(Writer::new(Kind::Gone, 0).done()),
+                None => pipe.send(frame::gone(Left::default())),
                 Some(native) => {
-                    let (ended, pipe) = (native.destroy(), pipe.clone());
+                    let (ended, pipe, before) = (native.destroy(), pipe.clone(), before.clone());
                     // Apart, because a thread of the plugin that is to end may wait for a word of the host's first.
                     thread::spawn(move || {
                         let _ = ended.recv();
-                        pipe.send(Writer::new(Kind::Gone, 0).done());
+                        let threads = left::since(&before);
+                        pipe.send(frame::gone(Left { threads, strays: native.strays() }));
                     });
                 }
             },

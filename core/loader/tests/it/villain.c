@@ -59,6 +59,10 @@ __attribute__((constructor)) static void hangs(void) {
 }
 #endif
 
+#ifdef EXPORTS
+CAMP_EXPORT int villain_helper(void) { return 1; }
+#endif
+
 static camp_str str(const char *s) { return (camp_str){s, strlen(s)}; }
 
 static int is(camp_str s, const char *word) { return s.len == strlen(word) && memcmp(s.ptr, word, s.len) == 0; }
@@ -95,13 +99,36 @@ static void describe(const camp_sink *out) {
 #endif
 }
 
+#ifdef STAYS
+/* A thread that nobody ends; with CALLS it talks to the host as long as it lives. */
+static void *stays(void *raw) {
+  const camp_host *host = raw;
+  for (;;) {
+    usleep(1000);
+#ifdef CALLS
+    host->complete(host->ctx, 7, &(camp_outcome){.size = sizeof(camp_outcome)});
+#else
+    (void)host;
+#endif
+  }
+  return NULL;
+}
+#endif
+
 static void validate(camp_str config, const camp_sink *problems) {
+#ifdef TRUSTS
+  if (config.len == 0 || config.ptr[0] != '{') abort();
+#endif
   if (memmem(config.ptr, config.len, "crash", 5) != NULL) abort();
   if (memmem(config.ptr, config.len, "wrong", 5) != NULL)
     problems->write(problems->ctx, str("[{\"pointer\":\"/a\",\"message\":\"is wrong\"}]"));
 }
 
 static int32_t start(const camp_host *host, camp_str config, uint64_t token, void **out) {
+#ifdef REFUSES
+  end(host, token, CAMP_MISCONFIGURED, "built to refuse");
+  return -1;
+#endif
   if (memmem(config.ptr, config.len, "\"refuse\"", 8) != NULL) {
     end(host, token, CAMP_MISCONFIGURED, "told to refuse");
     return -1;
@@ -130,8 +157,16 @@ static int32_t start(const camp_host *host, camp_str config, uint64_t token, voi
 #ifdef CROSSES
   everybody_s = host;
 #endif
-  self->failing = memmem(config.ptr, config.len, "\"failing\"", 9) != NULL;
+#ifndef FAILING
+#define FAILING 0
+#endif
+  self->failing = FAILING || memmem(config.ptr, config.len, "\"failing\"", 9) != NULL;
   *out = self;
+#ifdef STAYS
+  pthread_t thread;
+  pthread_create(&thread, NULL, stays, (void *)host);
+  pthread_detach(thread);
+#endif
   end(host, token, CAMP_OK, "");
   return 0;
 }
@@ -146,6 +181,25 @@ static void *complete_it(void *raw) {
   end(o->self->host, o->token, CAMP_OK, "");
   return NULL;
 }
+
+static void answered(void *raw, const camp_http_response *response) {
+  order *o = raw;
+  (void)response;
+#ifdef FORGETS
+  if (o->self->host->is_cancelled(o->self->host->ctx, o->token) == 0)
+#endif
+    end(o->self->host, o->token, CAMP_OK, "");
+  free(o);
+}
+
+#ifdef CANCELS
+/* Believes that each token is cancelled once. */
+static void cancel(void *raw, uint64_t token) {
+  instance *self = raw;
+  if (self->last == token) abort();
+  self->last = token;
+}
+#endif
 
 static int overflow(volatile char *above) {
   volatile char frame[64 * 1024];
@@ -172,6 +226,10 @@ static void deliver_one(instance *self, const camp_delivery *d) {
 #endif
   uint64_t token = d->token;
   camp_str r = d->recipient;
+#ifdef SMALL
+  /* Its buffer would have been longer than any recipient that its author had seen. */
+  if (r.len > 4096) *(volatile int *)16 = 1;
+#endif
   if (is(r, "segv")) {
     /* Not raise(): Rust's handler for stack overflows lets the first signal pass and waits for the fault to repeat. */
     *(volatile int *)16 = 1;
@@ -200,6 +258,14 @@ static void deliver_one(instance *self, const camp_delivery *d) {
     fflush(stdout);
     fputs("a line on standard error\n", stderr);
   } else if (is(r, "never")) {
+    return;
+  } else if (is(r, "ask")) {
+    order *o = malloc(sizeof *o);
+    *o = (order){self, token};
+    camp_http_request request = {.size = sizeof request, .token = token, .timeout_ms = CAMP_UNSET};
+    request.method = str("POST");
+    request.url = str("https://example.org/in");
+    if (host->http(host->ctx, &request, answered, o) != 0) answered(o, NULL);
     return;
   } else if (is(r, "block")) {
     usleep(400 * 1000);
@@ -293,6 +359,9 @@ const camp_plugin *campanile_plugin_v1(void) {
       .destroy = destroy,
       .validate = validate,
       .health = health,
+#ifdef CANCELS
+      .cancel = cancel,
+#endif
   };
   return &table;
 #endif
