@@ -188,7 +188,9 @@ impl Exam<'_> {
         let script = &self.room.script;
         let before = script.requests();
         script.hold();
-        let under_way = join_all((0..5).map(|_| self.deliver(two, LIMIT)));
+        // Who takes fewer at once has the rest wait outside, where a stop sends them elsewhere.
+        let busy = self.plugin.description().max_concurrency.clamp(1, 5);
+        let under_way = join_all((0..busy).map(|_| self.deliver(two, LIMIT)));
         let stop = async {
             tokio::select! { () = script.more_than(before) => {}, _ = becomes(SOON, || two.under_way() == 0) => {} }
             let stopped = two.channel().stop();
