@@ -33,6 +33,7 @@ pub mod overhead;
 mod plugin;
 mod probe;
 mod process;
+mod rate;
 mod refusal;
 pub mod runner;
 mod running;

@@ -41,6 +41,9 @@ const BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// So many crashes within that time end it.
 const CRASHES: usize = 5;
 const CRASHES_WITHIN: Duration = Duration::from_mins(10);
+/// Frames in a second that are heard at once. Who sends more is heard more slowly, and with that runs more slowly: a flood
+/// is not to take the host's time from others.
+const HEARD: u32 = 20_000;
 /// Between "destroy" and the end of the child.
 const LEAVE: Duration = Duration::from_secs(7);
 
@@ -300,7 +303,9 @@ async fn hear(
     to: mpsc::WeakSender<Vec<u8>>,
     gone: watch::Sender<Option<Left>>,
 ) -> String {
+    let mut pace = (Instant::now(), 0);
     loop {
+        pace = slowed(pace).await;
         let frame = match from.next().await {
             Ok(Some(frame)) => frame,
             Err(e) if e.kind() == io::ErrorKind::InvalidData => return e.to_string(),
@@ -316,6 +321,15 @@ async fn hear(
             return bad.to_string();
         }
     }
+}
+
+/// One frame more, counted from the beginning of its second.
+async fn slowed((began, heard): (Instant, u32)) -> (Instant, u32) {
+    let second = Duration::from_secs(1).saturating_sub(began.elapsed());
+    if heard >= HEARD && !second.is_zero() {
+        tokio::time::sleep(second).await;
+    }
+    if heard >= HEARD || second.is_zero() { (Instant::now(), 1) } else { (began, heard + 1) }
 }
 
 fn obey(desk: &Arc<Desk>, to: &mpsc::WeakSender<Vec<u8>>, frame: &Frame) -> Result<(), frame::BadFrame> {
@@ -349,6 +363,10 @@ fn obey(desk: &Arc<Desk>, to: &mpsc::WeakSender<Vec<u8>>, frame: &Frame) -> Resu
             let m = frame::read_metric(body)?;
             let labels: Vec<_> = m.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
             desk.sample(Sample { kind: m.kind, name: &m.name, value: m.value, labels: &labels });
+        }
+        Kind::Dropped => {
+            let (lines, samples) = frame::read_dropped(body)?;
+            desk.dropped(lines, samples);
         }
         Kind::Http => {
             let to = to.clone();

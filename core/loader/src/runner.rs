@@ -7,7 +7,9 @@
 use crate::{
     frame::{self, HEAD, Kind, Reader, Writer},
     left::{self, Left},
+    logs,
     native::{Batch, Loaded, Native},
+    rate::{Rate, Verdict},
     upcalls::{Answer, Done, Upcalls},
 };
 use campanile_plugin::{
@@ -33,7 +35,7 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
         mpsc,
     },
@@ -41,6 +43,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Samples in a second that go to the host; of lines as many as it writes.
+const SAMPLES: u32 = 10_000;
 /// How long a plugin's thread waits for the host's word.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -159,6 +163,7 @@ fn serve(socket: &UnixStream) -> io::Result<()> {
                     thread::spawn(move || {
                         let _ = ended.recv();
                         let threads = left::since(&before);
+                        pipe.tell_dropped();
                         pipe.send(frame::gone(Left { threads, strays: native.strays() }));
                     });
                 }
@@ -210,6 +215,10 @@ struct Pipe {
     level: AtomicU32,
     next: AtomicU64,
     timers: Timers,
+    /// What the host would drop is not sent: reading it would cost the host more than us.
+    lines: Rate,
+    samples: Rate,
+    me: Weak<Self>,
 }
 
 #[derive(Default)]
@@ -223,12 +232,16 @@ struct Inner {
 
 impl Pipe {
     fn new(out: UnixStream) -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self {
+        let timers = Timers::start()?;
+        Ok(Arc::new_cyclic(|me| Self {
             out: Mutex::new(out),
             inner: Mutex::default(),
             level: AtomicU32::new(Level::Info as u32),
             next: AtomicU64::new(1),
-            timers: Timers::start()?,
+            timers,
+            lines: Rate::new(logs::RATE),
+            samples: Rate::new(SAMPLES),
+            me: me.clone(),
         }))
     }
 
@@ -240,6 +253,30 @@ impl Pipe {
     fn send(&self, frame: Option<Vec<u8>>) {
         if let Some(frame) = frame {
             let _ = self.out.lock().unwrap_or_else(PoisonError::into_inner).write_all(&frame);
+        }
+    }
+
+    /// Whether this one may go; if it is the first that may not, the host will hear how many there were.
+    fn may(&self, rate: &Rate) -> bool {
+        let verdict = rate.admit(Instant::now());
+        if verdict == Verdict::DropAndTell {
+            let me = self.me.clone();
+            self.timers.add(
+                Duration::from_secs(1),
+                Box::new(move |()| {
+                    if let Some(pipe) = me.upgrade() {
+                        pipe.tell_dropped();
+                    }
+                }),
+            );
+        }
+        verdict == Verdict::Take
+    }
+
+    fn tell_dropped(&self) {
+        let (lines, samples) = (self.lines.dropped(), self.samples.dropped());
+        if lines + samples > 0 {
+            self.send(frame::dropped(lines, samples));
         }
     }
 
@@ -287,12 +324,14 @@ impl Upcalls for Pipe {
         level as u32 <= self.level.load(Ordering::Acquire)
     }
     fn log(&self, token: u64, line: LogLine<'_>) {
-        if self.log_enabled(line.level, line.target) {
+        if self.log_enabled(line.level, line.target) && self.may(&self.lines) {
             self.send(frame::log(token, line.level, line.target, line.message, line.fields_json));
         }
     }
     fn metric(&self, sample: Sample<'_>) {
-        self.send(frame::metric(sample.kind, sample.name, sample.value, sample.labels));
+        if self.may(&self.samples) {
+            self.send(frame::metric(sample.kind, sample.name, sample.value, sample.labels));
+        }
     }
     fn http(&self, request: HttpRequest, done: Done<Answer>) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
