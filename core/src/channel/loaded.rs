@@ -37,6 +37,9 @@ use tokio::sync::mpsc;
 /// Events that wait to be written down; more are only logged.
 const EVENTS: usize = 256;
 
+/// Names of a lock, and what came of each.
+type Tried = Vec<(String, Result<Arc<dyn Code>, Refused>)>;
+
 /// The plugins of `plugins.lock`.
 pub struct Files {
     loader: Loader,
@@ -69,7 +72,7 @@ impl Files {
     }
 
     /// Every plugin that the lock lists, at start. A refused one is no reason not to start.
-    pub async fn load_all(&self) -> Vec<(String, Result<Arc<dyn Code>, Refused>)> {
+    pub async fn load_all(&self) -> Tried {
         let lock = match self.loader.lock() {
             Ok(lock) => lock,
             Err(refusal) => {
@@ -88,7 +91,7 @@ impl Files {
     }
 
     /// This build loads nothing. Said once, whatever is listed; the list is shown, each with the same reason.
-    fn none_of(&self, lock: Lock, why: &str) -> Vec<(String, Result<Arc<dyn Code>, Refused>)> {
+    fn none_of(&self, lock: Lock, why: &str) -> Tried {
         let (step, plugins) = (Step::Build.word(), lock.entries.len());
         tracing::error!(step, plugins, "No plugin of plugins.lock is loaded: {why}");
         self.audit.tell("plugin.refused", "plugins.lock", json!({ "step": step, "reason": why }));

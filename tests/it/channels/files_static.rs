@@ -2,13 +2,13 @@
 //! linked in works.
 
 use super::files_kit::{House, c_file, email, said, webhook};
-use campanile_tests::prelude::*;
+use campanile_tests::{host::HostBuilder, prelude::*};
 
 const SENTENCE: &str = "this host is built without plugin loading: a static binary can't load libraries";
 
 #[tokio::test]
 async fn a_host_without_plugin_loading_says_it_once_and_serves() {
-    let mut house = House::new(|b| b.dev());
+    let mut house = House::new(HostBuilder::dev);
     for file in [c_file(), &email(), webhook()] {
         house.add(file, &[]).await;
     }
