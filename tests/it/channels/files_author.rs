@@ -1,7 +1,7 @@
 //! What authors of plugins have: `plugin check` finds what a server would find, and says so whatever the plugin does to it;
 //! `plugin bench` measures.
 
-use super::files_kit::{c_file, said, stdout, villain};
+use super::files_kit::{built_by_cargo, c_file, root, said, stdout, target, villain};
 use crate::docs::document;
 use campanile_tests::{host::binary, prelude::*};
 use futures_util::future::join_all;
@@ -124,6 +124,22 @@ async fn what_is_wrong_is_named_with_its_point() {
     });
     join_all(tried).await;
     assert!(!marker.exists(), "code of a file that may not load has run");
+}
+
+#[tokio::test]
+async fn what_a_rust_plugin_does_wrong_is_named_too() {
+    built_by_cargo(&["build", "--locked"], &root().join("plugins/examples/drill/Cargo.toml"));
+    let drill = target().join("debug/libcampanile_drill.so");
+    for (to, name, words) in [
+        ("panic", "delivers", "told to in deliver"),
+        ("hang", "delivers", "did not complete its token"),
+        ("linger", "lets go of everything", "threads of it ran on"),
+    ] {
+        let args = ["--with", r#"{"label":"x"}"#, "--to", to];
+        let told = plugin("check", &drill, &[&args[..], &["--json"]].concat()).await;
+        let (result, sentence) = point(&told, "process", name);
+        assert!(result == "failed" && sentence.contains(words), "{to}: {sentence}: {}", said(&told));
+    }
 }
 
 #[tokio::test]
