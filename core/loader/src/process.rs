@@ -41,8 +41,8 @@ const BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// So many crashes within that time end it.
 const CRASHES: usize = 5;
 const CRASHES_WITHIN: Duration = Duration::from_mins(10);
-/// Frames in a second that are heard at once. Who sends more is heard more slowly, and with that runs more slowly: a flood
-/// is not to take the host's time from others.
+/// Lines and samples in a second that are heard at once. Who sends more is heard more slowly, and with that runs more slowly:
+/// a flood is not to take the host's time from others. A process that holds to its limits sends half of that at most.
 const HEARD: u32 = 20_000;
 /// Between "destroy" and the end of the child.
 const LEAVE: Duration = Duration::from_secs(7);
@@ -305,12 +305,14 @@ async fn hear(
 ) -> String {
     let mut pace = (Instant::now(), 0);
     loop {
-        pace = slowed(pace).await;
         let frame = match from.next().await {
             Ok(Some(frame)) => frame,
             Err(e) if e.kind() == io::ErrorKind::InvalidData => return e.to_string(),
             Ok(None) | Err(_) => return String::new(),
         };
+        if matches!(frame.kind, Kind::Log | Kind::Metric | Kind::Dropped) {
+            pace = slowed(pace).await;
+        }
         let Some(desk) = desk.upgrade() else { return String::new() };
         if frame.kind == Kind::Gone {
             // However badly it says it, it is gone.
