@@ -207,15 +207,32 @@ static int overflow(volatile char *above) {
   return overflow(frame) + frame[1];
 }
 
-static void flood_frames(void) {
-  /* The socket to the host is the one descriptor that is a socket. */
+/* The socket to the host is the one descriptor that is a socket. */
+static void to_the_host(const unsigned char *bytes, size_t n) {
   for (int fd = 3; fd < 64; fd++) {
     int kind;
     socklen_t len = sizeof kind;
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &len) != 0) continue;
-    const unsigned char huge[] = {0xff, 0xff, 0xff, 0xff, 71, 0, 0, 0, 0, 0, 0, 0, 0};
-    if (write(fd, huge, sizeof huge) < 0) return;
+    for (size_t at = 0; at < n;) {
+      ssize_t written = write(fd, bytes + at, n - at);
+      if (written < 0) return;
+      at += (size_t)written;
+    }
   }
+}
+
+static void flood_frames(void) {
+  const unsigned char huge[] = {0xff, 0xff, 0xff, 0xff, 71, 0, 0, 0, 0, 0, 0, 0, 0};
+  to_the_host(huge, sizeof huge);
+}
+
+/* 100,000 lines past whoever counts them on this side. */
+static void storm(void) {
+  /* 16 bytes of body, kind, token; level, three empty texts. */
+  const unsigned char line[29] = {16, 0, 0, 0, 71, 0, 0, 0, 0, 0, 0, 0, 0, 3};
+  unsigned char many[100 * sizeof line];
+  for (size_t i = 0; i < 100; i++) memcpy(many + i * sizeof line, line, sizeof line);
+  for (int i = 0; i < 1000; i++) to_the_host(many, sizeof many);
 }
 
 static void deliver_one(instance *self, const camp_delivery *d) {
@@ -253,6 +270,8 @@ static void deliver_one(instance *self, const camp_delivery *d) {
   } else if (is(r, "frames")) {
     flood_frames();
     return;
+  } else if (is(r, "storm")) {
+    storm();
   } else if (is(r, "print")) {
     puts("a line on standard output");
     fflush(stdout);
