@@ -4,7 +4,10 @@ use campanile_tests::{
     host::{API_KEY, binary},
     prelude::*,
 };
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -102,6 +105,31 @@ fn metrics_named_in_the_documents_exist() {
             let family = word.trim_end_matches("_total");
             assert!(page.contains(&format!("\"{family}\"")), "{name} names the metric {word}, which does not exist");
         }
+    }
+}
+
+/// All Rust below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    all.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .collect()
+}
+
+#[test]
+fn tests_named_in_the_documents_exist() {
+    let all: Vec<_> = ["core", "plugins", "tests"].iter().flat_map(|folder| sources(&root().join(folder))).collect();
+    let table = document("CONTRIBUTING.md");
+    let table = table.split("## What proves that").nth(1).unwrap().split("\n## ").next().unwrap();
+    let named: Vec<_> = table.split('`').filter_map(|word| word.split_once("::")).collect();
+    assert!(named.len() > 50, "{named:?}");
+    for (module, test) in named {
+        let found = all.iter().filter(|path| path.file_stem().is_some_and(|stem| stem == module)).any(|path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            let before = text.split_once(&format!("fn {test}()")).map(|(before, _)| before.trim_end().to_owned());
+            before.is_some_and(|text| ["#[test]", "#[tokio::test]\nasync"].iter().any(|mark| text.ends_with(mark)))
+        });
+        assert!(found, "CONTRIBUTING.md names the test {module}::{test}, which does not exist");
     }
 }
 

@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, unix::AsyncFd},
+    io::{AsyncReadExt, AsyncWriteExt, BufReader, unix::AsyncFd},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf, pipe},
@@ -72,7 +72,7 @@ pub(crate) struct Process {
 }
 
 /// Reads frames, as from an enemy.
-pub(crate) struct Hear(OwnedReadHalf);
+pub(crate) struct Hear(BufReader<OwnedReadHalf>);
 
 type Job = (Command, oneshot::Sender<io::Result<std::process::Child>>);
 
@@ -125,7 +125,7 @@ impl Child {
         if let Some(err) = stderr {
             tokio::spawn(listen("stderr", pipe::Receiver::from_owned_fd(err.into())?, lines));
         }
-        let mut child = Self { reader: Hear(reader), writer, process };
+        let mut child = Self { reader: Hear(BufReader::new(reader)), writer, process };
         child.send(frame::setup(limits.memory_mib * 1024 * 1024, limits.files)).await?;
         let hello = child.expect(Kind::Hello).await?;
         let mut hello = Reader(&hello);

@@ -8,8 +8,9 @@
 
 use crate::{
     Event, Host, Life, Line, State, Who, clamp, logs,
-    logs::{Logs, Verdict},
+    logs::Logs,
     metrics::Samples,
+    rate::Verdict,
     upcalls::{Answer, Done, Upcalls},
 };
 use campanile_model::Timestamp;
@@ -428,10 +429,10 @@ impl Desk {
 
     /// A line of the plugin's, or what its process wrote on its own.
     pub fn line(&self, level: Level, source: &str, message: &str, fields: &str, token: u64) {
-        match self.logs.admit(Instant::now()) {
+        match self.logs.rate.admit(Instant::now()) {
             Verdict::Drop => return,
             Verdict::DropAndTell => return self.tell_dropped(),
-            Verdict::Write => {}
+            Verdict::Take => {}
         }
         let delivery_id = match self.shard(token).get(&token) {
             Some(Entry::Work(Work { delivery_id, .. }) | Entry::Abandoned { delivery_id, .. }) => {
@@ -453,9 +454,17 @@ impl Desk {
         self.runtime.spawn(async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let Some(desk) = me.upgrade() else { return };
-            let message = format!("dropped {} lines: more than 200 in a second", desk.logs.dropped());
+            let message = logs::dropped(desk.logs.rate.dropped());
             desk.write(Level::Warn, "campanile".to_owned(), message, String::new(), None);
         });
+    }
+
+    /// What a plugin's process has kept to itself. It may say so as often as any other line.
+    pub fn dropped(&self, lines: u64, samples: u64) {
+        self.samples.not_taken(samples);
+        if lines > 0 {
+            self.line(Level::Warn, "campanile", &logs::dropped(lines), "", 0);
+        }
     }
 
     pub fn sample(&self, sample: Sample<'_>) {

@@ -9,24 +9,24 @@ use campanile_plugin_abi::SECTION;
 /// Longest manifest.
 const TEXT_MAX: usize = 4096;
 /// More sections than any compiler makes.
-const SECTIONS_MAX: usize = 16 * 1024;
+pub(crate) const SECTIONS_MAX: usize = 16 * 1024;
 
 /// Little-endian numbers at checked places.
 #[derive(Clone, Copy)]
-struct Bytes<'a>(&'a [u8]);
+pub(crate) struct Bytes<'a>(pub &'a [u8]);
 
 impl<'a> Bytes<'a> {
-    fn slice(self, at: u64, len: u64) -> Option<&'a [u8]> {
+    pub fn slice(self, at: u64, len: u64) -> Option<&'a [u8]> {
         let (at, len) = (usize::try_from(at).ok()?, usize::try_from(len).ok()?);
         self.0.get(at..at.checked_add(len)?)
     }
-    fn u16(self, at: u64) -> Option<u16> {
+    pub fn u16(self, at: u64) -> Option<u16> {
         self.slice(at, 2)?.try_into().ok().map(u16::from_le_bytes)
     }
-    fn u32(self, at: u64) -> Option<u32> {
+    pub fn u32(self, at: u64) -> Option<u32> {
         self.slice(at, 4)?.try_into().ok().map(u32::from_le_bytes)
     }
-    fn u64(self, at: u64) -> Option<u64> {
+    pub fn u64(self, at: u64) -> Option<u64> {
         self.slice(at, 8)?.try_into().ok().map(u64::from_le_bytes)
     }
 }
@@ -96,7 +96,7 @@ fn check_kind(bytes: Bytes<'_>) -> Result<(), Refusal> {
 }
 
 /// Place and size of a section header of 64-bit ELF.
-const HEADER: u64 = 64;
+pub(crate) const HEADER: u64 = 64;
 
 /// The one section of our name.
 fn section(bytes: Bytes<'_>) -> Result<&[u8], Refusal> {

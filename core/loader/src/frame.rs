@@ -3,6 +3,7 @@
 //! A frame is its body's length (u32), its kind (u8), a token (u64) and the body; numbers are little-endian, texts have a
 //! u32 length before them. Owns: the form, and reading it as if the other side were hostile: the host's other side is.
 
+use crate::left::Left;
 use campanile_plugin::{
     HttpError, HttpReply, Level, MetricKind, OwnedDelivery,
     http::{self, HttpRequest},
@@ -46,10 +47,11 @@ pub(crate) enum Kind {
     Metric = 72,
     Http = 73,
     Gone = 74,
+    Dropped = 75,
 }
 
 impl Kind {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Setup,
         Self::Open,
         Self::Validate,
@@ -71,6 +73,7 @@ impl Kind {
         Self::Metric,
         Self::Http,
         Self::Gone,
+        Self::Dropped,
     ];
 }
 
@@ -258,6 +261,29 @@ pub(crate) fn read_metric(body: &[u8]) -> Result<Measured, BadFrame> {
     Ok(Measured { kind, value, name, labels })
 }
 
+/// Lines and samples that were too many.
+pub(crate) fn dropped(lines: u64, samples: u64) -> Option<Vec<u8>> {
+    Writer::new(Kind::Dropped, 0).u64(lines).u64(samples).done()
+}
+
+pub(crate) fn read_dropped(body: &[u8]) -> Result<(u64, u64), BadFrame> {
+    let mut r = Reader(body);
+    let dropped = (r.u64()?, r.u64()?);
+    r.end()?;
+    Ok(dropped)
+}
+
+pub(crate) fn gone(left: Left) -> Option<Vec<u8>> {
+    Writer::new(Kind::Gone, 0).u32(left.threads).u64(left.strays).done()
+}
+
+pub(crate) fn read_gone(body: &[u8]) -> Result<Left, BadFrame> {
+    let mut r = Reader(body);
+    let left = Left { threads: r.u32()?, strays: r.u64()? };
+    r.end()?;
+    Ok(left)
+}
+
 pub(crate) fn http(id: u64, request: &HttpRequest) -> Option<Vec<u8>> {
     let timeout = request.timeout.map_or(u64::MAX, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
     let out = Writer::new(Kind::Http, id).u64(timeout).text(&request.method).text(&request.url);
@@ -341,6 +367,10 @@ mod tests {
         let refused = Err(HttpError::new(http::HttpErrorKind::Refused, "no"));
         assert_eq!(read_http_answer(split(&http_answer(1, &refused).unwrap()).2).unwrap(), refused);
 
+        let left = Left { threads: 3, strays: 1 << 40 };
+        assert_eq!(read_gone(split(&gone(left).unwrap()).2).unwrap(), left);
+        assert_eq!(read_dropped(split(&dropped(7, 1 << 40).unwrap()).2).unwrap(), (7, 1 << 40));
+
         let frame = metric(MetricKind::Gauge, "n", f64::NAN, &[("k", "v")]).unwrap();
         let measured = read_metric(split(&frame).2).unwrap();
         assert!(measured.value.is_nan() && measured.labels == [("k".to_owned(), "v".to_owned())]);
@@ -358,6 +388,7 @@ mod tests {
         // Counts and lengths far beyond the body neither panic nor reserve memory.
         let lie = u32::MAX.to_le_bytes();
         assert!(read_deliver(&lie).is_err() && read_outcome(&lie).is_err() && read_metric(&lie).is_err());
+        assert!(read_gone(&lie).is_err() && read_dropped(&[lie; 5].concat()).is_err());
         assert!(read_http(&[lie; 8].concat()).is_err() && read_http_answer(&[lie; 2].concat()).is_err());
         let good = deliver(&[(1, OwnedDelivery::default())]).unwrap();
         for cut in HEAD..good.len() {

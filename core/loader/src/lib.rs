@@ -22,7 +22,9 @@ mod desk;
 mod elf;
 mod frame;
 mod host;
+mod left;
 mod life;
+mod linked;
 pub mod lock;
 mod logs;
 mod metrics;
@@ -31,6 +33,7 @@ pub mod overhead;
 mod plugin;
 mod probe;
 mod process;
+mod rate;
 mod refusal;
 pub mod runner;
 mod running;
@@ -41,19 +44,29 @@ pub use admit::{Admitted, check_entry, check_file, check_folder};
 pub use child::Runner;
 pub use desk::Counts;
 pub use host::{Event, Host, Line, Who};
+pub use left::Left;
 pub use life::{Life, State};
+pub use linked::Linked;
 pub use lock::{Entry, Isolation, Limits, Lock};
 pub use metrics::{Family, Histogram, Value};
 pub use plugin::{Loader, Plugin, Settings, probe_file};
-pub use probe::DIED_CHECKING;
+pub use probe::{DIED_CHECKING, NOT_CHECKED};
 pub use refusal::{Refusal, Step};
 pub use running::Running;
 
 /// Why this build can't load plugins, if it can't.
-pub const UNSUPPORTED: Option<&str> = if cfg!(not(target_os = "linux")) {
-    Some("this host is built without plugin loading: it is for Linux alone so far")
-} else if cfg!(target_feature = "crt-static") {
-    Some("this host is built without plugin loading: a static binary can't load libraries; use the glibc build")
-} else {
-    None
-};
+pub fn unsupported() -> Option<&'static str> {
+    if cfg!(not(target_os = "linux")) {
+        return Some("this host is built without plugin loading: it is for Linux alone so far");
+    }
+    (cfg!(target_feature = "crt-static") || failpoint("loader.static")).then_some(
+        "this host is built without plugin loading: a static binary can't load libraries; use the glibc build",
+    )
+}
+
+/// Whether this test binary is to be as one that was built otherwise: with the feature `failpoints`, when
+/// `CAMPANILE_FAILPOINTS` names it.
+fn failpoint(name: &str) -> bool {
+    cfg!(feature = "failpoints")
+        && std::env::var("CAMPANILE_FAILPOINTS").is_ok_and(|points| points.split(',').any(|point| point == name))
+}

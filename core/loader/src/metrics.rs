@@ -112,6 +112,11 @@ impl Samples {
         true
     }
 
+    /// So many more were kept from us.
+    pub fn not_taken(&self, samples: u64) {
+        self.dropped.fetch_add(samples, Ordering::Relaxed);
+    }
+
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }

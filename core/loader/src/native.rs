@@ -338,6 +338,11 @@ impl Native {
         let _ = self.control.send(Control::Stop(token, limit));
     }
 
+    /// Calls that came after it had ended.
+    pub fn strays(&self) -> u64 {
+        self.shared.board.strays()
+    }
+
     /// Ends the instance and its threads. What comes back says whether the plugin let go of all of them.
     pub fn destroy(&self) -> Receiver<Result<(), String>> {
         self.shared.close_queue();

@@ -1,8 +1,7 @@
 //! From a name in the lock to code that can be started.
 
 use crate::{
-    Admitted, Family, Host, Isolation, Limits, Lock, Refusal, Runner, Running, State, Step, UNSUPPORTED, Who, admit,
-    cache,
+    Admitted, Family, Host, Isolation, Limits, Lock, Refusal, Runner, Running, State, Step, Who, admit, cache,
     desk::{Desk, Parts},
     lock::Entry,
     metrics::Samples,
@@ -10,6 +9,7 @@ use crate::{
     probe::{self, Probed},
     process::{Launch, Remote},
     running::{self, Engine},
+    unsupported,
 };
 use campanile_plugin::{Problem, StartError, wire::Description};
 use campanile_plugin_abi::MAJOR;
@@ -71,7 +71,7 @@ impl Loader {
 
     /// The plugin of that name as the lock lists it now: through every step up to the probe. Nothing of what runs changes.
     pub async fn load(&self, name: &str) -> Result<Plugin, Refusal> {
-        if let Some(why) = UNSUPPORTED {
+        if let Some(why) = unsupported() {
             return Step::Build.refuses(why);
         }
         let lock = self.lock()?;
@@ -139,7 +139,7 @@ async fn tried(
     runner: &Runner,
     limits: &Limits,
 ) -> Result<(Admitted, PathBuf, Probed), Refusal> {
-    if let Some(why) = UNSUPPORTED {
+    if let Some(why) = unsupported() {
         return Step::Build.refuses(why);
     }
     let admitted = admit::check_file(path)?;

@@ -21,6 +21,8 @@ use tokio::time::timeout;
 
 /// In the reason when a plugin's process did not survive a question about a configuration.
 pub const DIED_CHECKING: &str = "while it checked the configuration";
+/// In the reason when it took too long to answer one.
+pub const NOT_CHECKED: &str = "the plugin did not check it within 5 s";
 /// For everything.
 const LIMIT: Duration = Duration::from_secs(5);
 /// What is quoted of its output.
@@ -121,7 +123,7 @@ pub(crate) async fn validate(
         Ok(Ok(problems)) if problems.is_empty() => Ok(()),
         Ok(Ok(problems)) => Err(problems.into_iter().take(100).collect()),
         Ok(Err(e)) => Err(whole(died(DIED_CHECKING, e, &mut child, &words).await)),
-        Err(_) => Err(whole(format!("the plugin did not check it within 5 s{}", words.quoted()))),
+        Err(_) => Err(whole(format!("{NOT_CHECKED}{}", words.quoted()))),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     child::{Child, Hear, Lines, Process},
     desk::{Desk, Reply},
     frame::{self, Frame, Kind, Reader, Writer},
+    left::Left,
     probe,
     upcalls::Upcalls,
 };
@@ -40,6 +41,9 @@ const BACKOFF_MAX: Duration = Duration::from_mins(5);
 /// So many crashes within that time end it.
 const CRASHES: usize = 5;
 const CRASHES_WITHIN: Duration = Duration::from_mins(10);
+/// Lines and samples in a second that are heard at once. Who sends more is heard more slowly, and with that runs more slowly:
+/// a flood is not to take the host's time from others. A process that holds to its limits sends half of that at most.
+const HEARD: u32 = 20_000;
 /// Between "destroy" and the end of the child.
 const LEAVE: Duration = Duration::from_secs(7);
 
@@ -66,6 +70,8 @@ pub(crate) struct Remote {
     launch: Launch,
     /// To the child of now, if there is one.
     now: Mutex<Option<Line>>,
+    /// What the last child said when it had destroyed the instance.
+    left: Mutex<Option<Left>>,
     /// True: end it for good.
     quit: watch::Sender<bool>,
 }
@@ -82,14 +88,14 @@ struct Session {
     line: Line,
     /// Ends with why nothing more is heard.
     heard: oneshot::Receiver<String>,
-    gone: watch::Receiver<bool>,
+    gone: watch::Receiver<Option<Left>>,
 }
 
 impl Remote {
     /// Starts the first child; if that fails there is no instance.
     pub async fn start(desk: Arc<Desk>, launch: Launch) -> Result<Arc<Self>, StartError> {
         let (quit, _) = watch::channel(false);
-        let remote = Arc::new(Self { desk, launch, now: Mutex::default(), quit });
+        let remote = Arc::new(Self { desk, launch, now: Mutex::default(), left: Mutex::default(), quit });
         let session = remote.session().await.map_err(StartError::new)?;
         remote.set(Some(session.line.clone()));
         tokio::spawn(supervise(Arc::downgrade(&remote), session, remote.quit.subscribe()));
@@ -109,6 +115,11 @@ impl Remote {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let kib = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
         Some(kib.parse::<u64>().ok()? * 1024)
+    }
+
+    /// What it had not let go of when it ended; `None`: it has not ended, or did not say.
+    pub fn left(&self) -> Option<Left> {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn pid(&self) -> Option<u32> {
@@ -197,7 +208,7 @@ impl Remote {
         let (to, frames) = mpsc::channel(QUEUED);
         let line = Line { to, pid: process.id() };
         let (tell, heard) = oneshot::channel();
-        let (gone_tell, gone) = watch::channel(false);
+        let (gone_tell, gone) = watch::channel(None);
         tokio::spawn(write(writer, frames));
         let hearing = hear(reader, Arc::downgrade(&desk), line.to.downgrade(), gone_tell);
         tokio::spawn(async move { drop(tell.send(hearing.await)) });
@@ -286,22 +297,41 @@ async fn write(mut to: OwnedWriteHalf, mut frames: mpsc::Receiver<Vec<u8>>) {
 }
 
 /// Hears the child until it says what it may not, or nothing more; why, or nothing if it just ended.
-async fn hear(mut from: Hear, desk: Weak<Desk>, to: mpsc::WeakSender<Vec<u8>>, gone: watch::Sender<bool>) -> String {
+async fn hear(
+    mut from: Hear,
+    desk: Weak<Desk>,
+    to: mpsc::WeakSender<Vec<u8>>,
+    gone: watch::Sender<Option<Left>>,
+) -> String {
+    let mut pace = (Instant::now(), 0);
     loop {
         let frame = match from.next().await {
             Ok(Some(frame)) => frame,
             Err(e) if e.kind() == io::ErrorKind::InvalidData => return e.to_string(),
             Ok(None) | Err(_) => return String::new(),
         };
+        if matches!(frame.kind, Kind::Log | Kind::Metric | Kind::Dropped) {
+            pace = slowed(pace).await;
+        }
         let Some(desk) = desk.upgrade() else { return String::new() };
         if frame.kind == Kind::Gone {
-            let _ = gone.send(true);
+            // However badly it says it, it is gone.
+            let _ = gone.send(Some(frame::read_gone(&frame.body).unwrap_or_default()));
             continue;
         }
         if let Err(bad) = obey(&desk, &to, &frame) {
             return bad.to_string();
         }
     }
+}
+
+/// One frame more, counted from the beginning of its second.
+async fn slowed((began, heard): (Instant, u32)) -> (Instant, u32) {
+    let second = Duration::from_secs(1).saturating_sub(began.elapsed());
+    if heard >= HEARD && !second.is_zero() {
+        tokio::time::sleep(second).await;
+    }
+    if heard >= HEARD || second.is_zero() { (Instant::now(), 1) } else { (began, heard + 1) }
 }
 
 fn obey(desk: &Arc<Desk>, to: &mpsc::WeakSender<Vec<u8>>, frame: &Frame) -> Result<(), frame::BadFrame> {
@@ -336,6 +366,10 @@ fn obey(desk: &Arc<Desk>, to: &mpsc::WeakSender<Vec<u8>>, frame: &Frame) -> Resu
             let labels: Vec<_> = m.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
             desk.sample(Sample { kind: m.kind, name: &m.name, value: m.value, labels: &labels });
         }
+        Kind::Dropped => {
+            let (lines, samples) = frame::read_dropped(body)?;
+            desk.dropped(lines, samples);
+        }
         Kind::Http => {
             let to = to.clone();
             desk.request(frame::read_http(body)?, move |answer| {
@@ -355,9 +389,12 @@ async fn supervise(remote: Weak<Remote>, mut session: Session, mut quit: watch::
         let Some(desk) = remote.upgrade().map(|r| r.desk.clone()) else { return };
         let why = tokio::select! {
             () = told(&mut quit) => {
-                leave(&mut session).await;
+                let left = leave(&mut session).await;
                 desk.end_all("the plugin's instance has ended");
-                return remote.upgrade().into_iter().for_each(|r| r.set(None));
+                return remote.upgrade().into_iter().for_each(|r| {
+                    *r.left.lock().unwrap_or_else(PoisonError::into_inner) = left;
+                    r.set(None);
+                });
             }
             why = &mut session.heard => match why.unwrap_or_default() {
                 why if why.is_empty() => format!("its process {}", session.process.bury().await),
@@ -426,15 +463,16 @@ fn wait(remote: &Remote, crashes: &mut VecDeque<Instant>, why: &str) -> Option<D
 }
 
 /// The child destroys its instance and says so; then, or when its time is over, it is killed.
-async fn leave(session: &mut Session) {
+async fn leave(session: &mut Session) -> Option<Left> {
     let _ = session.line.to.try_send(Writer::new(Kind::Destroy, 0).done().unwrap_or_default());
     let Session { process, gone, .. } = session;
     let left = async {
         tokio::select! {
-            () = told(gone) => {}
-            () = process.ended() => {}
+            left = gone.wait_for(Option::is_some) => left.ok().and_then(|left| *left),
+            () = process.ended() => None,
         }
     };
-    let _ = timeout(LEAVE, left).await;
+    let left = timeout(LEAVE, left).await.ok().flatten();
     process.kill();
+    left
 }

@@ -6,7 +6,10 @@
 
 use crate::{
     frame::{self, HEAD, Kind, Reader, Writer},
+    left::{self, Left},
+    logs,
     native::{Batch, Loaded, Native},
+    rate::{Rate, Verdict},
     upcalls::{Answer, Done, Upcalls},
 };
 use campanile_plugin::{
@@ -22,7 +25,7 @@ use rustix::{
     thread::set_no_new_privs,
 };
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs::File,
     io::{self, Read, Write},
     os::{
@@ -32,7 +35,7 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
         mpsc,
     },
@@ -40,6 +43,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Samples in a second that go to the host; of lines as many as it writes.
+const SAMPLES: u32 = 10_000;
 /// How long a plugin's thread waits for the host's word.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
 
@@ -105,6 +110,7 @@ fn serve(socket: &UnixStream) -> io::Result<()> {
     pipe.send(frame::hello());
     let mut loaded: Option<Arc<Loaded>> = None;
     let mut native: Option<Arc<Native>> = None;
+    let mut before = BTreeSet::new();
     while let Some((kind, token, body)) = next(&mut from)? {
         let mut r = Reader(&body);
         match (kind, &loaded, &native) {
@@ -129,6 +135,7 @@ fn serve(socket: &UnixStream) -> io::Result<()> {
                 let (level, places, stack, config) = (r.u32()?, r.u32()?, r.u32()?, r.text()?);
                 pipe.level.store(level, Ordering::Release);
                 let (places, stack, up) = (places as usize, stack as usize, pipe.clone());
+                before = left::threads();
                 match Native::start(loaded.clone(), up, "plugin", places, stack, config, token) {
                     Ok(started) => native = Some(Arc::new(started)),
                     Err(e) => {
@@ -149,13 +156,15 @@ fn serve(socket: &UnixStream) -> io::Result<()> {
             (Kind::Health, _, Some(native)) => native.health(token),
             (Kind::Stop, _, Some(native)) => native.stop(token, Duration::from_millis(r.u64()?)),
             (Kind::Destroy, ..) => match native.take() {
-                None => pipe.send(Writer::new(Kind::Gone, 0).done()),
+                None => pipe.send(frame::gone(Left::default())),
                 Some(native) => {
-                    let (ended, pipe) = (native.destroy(), pipe.clone());
+                    let (ended, pipe, before) = (native.destroy(), pipe.clone(), before.clone());
                     // Apart, because a thread of the plugin that is to end may wait for a word of the host's first.
                     thread::spawn(move || {
                         let _ = ended.recv();
-                        pipe.send(Writer::new(Kind::Gone, 0).done());
+                        let threads = left::since(&before);
+                        pipe.tell_dropped();
+                        pipe.send(frame::gone(Left { threads, strays: native.strays() }));
                     });
                 }
             },
@@ -206,6 +215,10 @@ struct Pipe {
     level: AtomicU32,
     next: AtomicU64,
     timers: Timers,
+    /// What the host would drop is not sent: reading it would cost the host more than us.
+    lines: Rate,
+    samples: Rate,
+    me: Weak<Self>,
 }
 
 #[derive(Default)]
@@ -219,12 +232,16 @@ struct Inner {
 
 impl Pipe {
     fn new(out: UnixStream) -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self {
+        let timers = Timers::start()?;
+        Ok(Arc::new_cyclic(|me| Self {
             out: Mutex::new(out),
             inner: Mutex::default(),
             level: AtomicU32::new(Level::Info as u32),
             next: AtomicU64::new(1),
-            timers: Timers::start()?,
+            timers,
+            lines: Rate::new(logs::RATE),
+            samples: Rate::new(SAMPLES),
+            me: me.clone(),
         }))
     }
 
@@ -236,6 +253,30 @@ impl Pipe {
     fn send(&self, frame: Option<Vec<u8>>) {
         if let Some(frame) = frame {
             let _ = self.out.lock().unwrap_or_else(PoisonError::into_inner).write_all(&frame);
+        }
+    }
+
+    /// Whether this one may go; if it is the first that may not, the host will hear how many there were.
+    fn may(&self, rate: &Rate) -> bool {
+        let verdict = rate.admit(Instant::now());
+        if verdict == Verdict::DropAndTell {
+            let me = self.me.clone();
+            self.timers.add(
+                Duration::from_secs(1),
+                Box::new(move |()| {
+                    if let Some(pipe) = me.upgrade() {
+                        pipe.tell_dropped();
+                    }
+                }),
+            );
+        }
+        verdict == Verdict::Take
+    }
+
+    fn tell_dropped(&self) {
+        let (lines, samples) = (self.lines.dropped(), self.samples.dropped());
+        if lines + samples > 0 {
+            self.send(frame::dropped(lines, samples));
         }
     }
 
@@ -283,12 +324,14 @@ impl Upcalls for Pipe {
         level as u32 <= self.level.load(Ordering::Acquire)
     }
     fn log(&self, token: u64, line: LogLine<'_>) {
-        if self.log_enabled(line.level, line.target) {
+        if self.log_enabled(line.level, line.target) && self.may(&self.lines) {
             self.send(frame::log(token, line.level, line.target, line.message, line.fields_json));
         }
     }
     fn metric(&self, sample: Sample<'_>) {
-        self.send(frame::metric(sample.kind, sample.name, sample.value, sample.labels));
+        if self.may(&self.samples) {
+            self.send(frame::metric(sample.kind, sample.name, sample.value, sample.labels));
+        }
     }
     fn http(&self, request: HttpRequest, done: Done<Answer>) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);

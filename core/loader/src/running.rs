@@ -3,7 +3,7 @@
 //! Owns: permits, time limits and their order, stopping. The same for both isolation levels.
 
 use crate::{
-    Counts, Life, Line, State,
+    Counts, Left, Life, Line, State,
     desk::{Desk, Held},
     native::{Batch, Native},
     process::Remote,
@@ -316,6 +316,22 @@ impl Running {
     /// Deliveries that hold a permit now.
     pub fn under_way(&self) -> usize {
         self.inner.desk.places.saturating_sub(self.inner.desk.permits.available_permits())
+    }
+
+    /// Tells it to take back everything that is under way, and waits for none of it. As often as it likes: a cancel that is
+    /// repeated is one cancel.
+    pub fn cancel_all(&self) {
+        for token in self.inner.desk.under_way() {
+            self.inner.engine.cancel(token);
+        }
+    }
+
+    /// What it has not let go of, once it has stopped; threads are counted in a process of its own alone.
+    pub fn left(&self) -> Option<Left> {
+        match &self.inner.engine {
+            Engine::Remote(remote) => remote.left(),
+            Engine::Native(native) => Some(Left { threads: 0, strays: native.strays() }),
+        }
     }
 
     /// Of its process, if it has one now.

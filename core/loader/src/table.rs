@@ -26,9 +26,6 @@ use std::{
     time::Duration,
 };
 
-/// Calls of plugins' threads that outlived their instance, since this process began.
-pub(crate) static STRAY: AtomicU64 = AtomicU64::new(0);
-
 /// Longest line, and longest name of where it comes from.
 pub(crate) const LINE_MAX: usize = 8 * 1024;
 const TARGET_MAX: usize = 256;
@@ -44,6 +41,8 @@ const OWED_MAX: usize = 4096;
 pub(crate) struct Board {
     up: RwLock<Option<Arc<dyn Upcalls>>>,
     owed: Mutex<Owed>,
+    /// Calls of the plugin's threads that outlived the instance.
+    strays: AtomicU64,
 }
 
 struct Owed {
@@ -77,7 +76,8 @@ impl Board {
     /// A board and the table in front of it, both for ever.
     pub fn leak(up: Arc<dyn Upcalls>, signal: Sender<Signal>) -> (&'static Self, HostTable) {
         let owed = Owed { callbacks: HashMap::new(), next: 0, signal: Some(signal) };
-        let board: &'static Self = Box::leak(Box::new(Self { up: RwLock::new(Some(up)), owed: Mutex::new(owed) }));
+        let (up, owed, strays) = (RwLock::new(Some(up)), Mutex::new(owed), AtomicU64::new(0));
+        let board: &'static Self = Box::leak(Box::new(Self { up, owed, strays }));
         let host = abi::Host::new(std::ptr::from_ref(board).cast_mut().cast(), complete)
             .is_cancelled(Some(is_cancelled))
             .log_enabled(Some(log_enabled))
@@ -92,7 +92,7 @@ impl Board {
     fn up(&self) -> Option<Arc<dyn Upcalls>> {
         let up = self.up.read().unwrap_or_else(PoisonError::into_inner).clone();
         if up.is_none() {
-            STRAY.fetch_add(1, Ordering::Relaxed);
+            self.strays.fetch_add(1, Ordering::Relaxed);
         }
         up
     }
@@ -145,6 +145,11 @@ impl Board {
         for id in ids {
             self.pay(id, &gone);
         }
+    }
+
+    /// Calls that came after [`Self::close`].
+    pub fn strays(&self) -> u64 {
+        self.strays.load(Ordering::Relaxed)
     }
 
     /// After `destroy`: whoever calls now is a stray.

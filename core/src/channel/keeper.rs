@@ -439,6 +439,12 @@ impl Keeper {
             return;
         }
         let (channel, name, step) = (&spec.channel, spec.name.as_str(), failure.step);
+        // What is wrong with a plugin that was refused has been said, once for all of its instances.
+        if step == "plugin" && self.parts.catalogue.refusal(&spec.plugin).is_some() {
+            let why = &failure.reason;
+            tracing::warn!(%channel, instance = name, step, "{name} of channel {channel} was not started: {why}");
+            return;
+        }
         tracing::error!(%channel, instance = name, step, "{name} of channel {channel} was not started: {}", failure.reason);
     }
 

@@ -13,7 +13,9 @@ use crate::{
     outbound::{Allowed, Outbound},
 };
 use async_trait::async_trait;
-use campanile_loader::{Event, Family, Host, Line, Loader, Plugin, Refusal, Running, Settings, Step, Who};
+use campanile_loader::{
+    Entry, Event, Family, Host, Line, Loader, Lock, Plugin, Refusal, Running, Settings, Step, Who, unsupported,
+};
 use campanile_model::{
     Clock, Timestamp,
     ports::{Actor, Store},
@@ -34,6 +36,9 @@ use tokio::sync::mpsc;
 
 /// Events that wait to be written down; more are only logged.
 const EVENTS: usize = 256;
+
+/// Names of a lock, and what came of each.
+type Tried = Vec<(String, Result<Arc<dyn Code>, Refused>)>;
 
 /// The plugins of `plugins.lock`.
 pub struct Files {
@@ -67,7 +72,7 @@ impl Files {
     }
 
     /// Every plugin that the lock lists, at start. A refused one is no reason not to start.
-    pub async fn load_all(&self) -> Vec<(String, Result<Arc<dyn Code>, Refused>)> {
+    pub async fn load_all(&self) -> Tried {
         let lock = match self.loader.lock() {
             Ok(lock) => lock,
             Err(refusal) => {
@@ -75,11 +80,24 @@ impl Files {
             }
         };
         self.loader.clean(&lock);
+        if let Some(why) = unsupported().filter(|_| !lock.entries.is_empty()) {
+            return self.none_of(lock, why);
+        }
         let mut tried = Vec::new();
         for entry in &lock.entries {
             tried.push((entry.name.clone(), self.load(&entry.name).await));
         }
         tried
+    }
+
+    /// This build loads nothing. Said once, whatever is listed; the list is shown, each with the same reason.
+    fn none_of(&self, lock: Lock, why: &str) -> Tried {
+        let (step, plugins) = (Step::Build.word(), lock.entries.len());
+        tracing::error!(step, plugins, "No plugin of plugins.lock is loaded: {why}");
+        self.audit.tell("plugin.refused", "plugins.lock", json!({ "step": step, "reason": why }));
+        let (refusal, at) = (Refusal::new(Step::Build, why), self.clock.now());
+        let refused = |entry: Entry| (entry.name.clone(), Err(told(&entry.name, Some(entry.file), &refusal, at)));
+        lock.entries.into_iter().map(refused).collect()
     }
 
     async fn load(&self, name: &str) -> Result<Arc<dyn Code>, Refused> {
@@ -106,14 +124,13 @@ impl Files {
         let (step, reason) = (refusal.step.word(), refusal.reason.as_str());
         tracing::error!(plugin = name, step, reason, "Plugin {name} is refused at step {step}: {reason}");
         self.audit.tell("plugin.refused", name, json!({ "step": step, "reason": reason }));
-        Refused {
-            plugin: name.to_owned(),
-            step: life(refusal.step).to_owned(),
-            reason: reason.to_owned(),
-            file,
-            at: self.clock.now(),
-        }
+        told(name, file, refusal, self.clock.now())
     }
+}
+
+/// In the catalogue's words.
+fn told(name: &str, file: Option<String>, refusal: &Refusal, at: Timestamp) -> Refused {
+    Refused { plugin: name.to_owned(), step: life(refusal.step).to_owned(), reason: refusal.reason.clone(), file, at }
 }
 
 /// The step of a plugin's life that it did not get past.

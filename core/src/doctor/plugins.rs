@@ -2,14 +2,14 @@
 
 use super::Finding;
 use crate::{channel::loaded, config::Config};
-use campanile_loader::{Entry, Isolation, Lock, Settings, Step, UNSUPPORTED, check_entry, check_folder};
+use campanile_loader::{Entry, Isolation, Lock, Settings, Step, check_entry, check_folder, unsupported};
 use std::{fs, os::unix::fs::MetadataExt};
 
 const WHAT: &str = "plugins";
 
 pub fn check(config: &Config) -> Vec<Finding> {
     let Some(settings) = loaded::settings(config) else { return vec![Finding::good(WHAT, "none configured")] };
-    if let Some(why) = UNSUPPORTED {
+    if let Some(why) = unsupported() {
         return vec![Finding::wrong(WHAT, why, "remove plugins.dir, or run a build that loads plugins")];
     }
     if let Err(refusal) = check_folder(&settings.dir) {

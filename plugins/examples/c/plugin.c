@@ -75,10 +75,16 @@ static int32_t start(const camp_host *host, camp_str config, uint64_t token, voi
   return 0;
 }
 
+/* A function that a host may lack is looked for first within the table's size, then for not being NULL. */
+static int is_cancelled(const camp_host *host, uint64_t token) {
+  const int there = host->size >= offsetof(camp_host, is_cancelled) + sizeof host->is_cancelled && host->is_cancelled != NULL;
+  return there && host->is_cancelled(host->ctx, token) != 0;
+}
+
 static void deliver_one(instance *self, const camp_delivery *d) {
   const camp_host *host = self->host;
   /* The last chance to stop: from here on the message is in the file. */
-  if (host->is_cancelled != NULL && host->is_cancelled(host->ctx, d->token) != 0) {
+  if (is_cancelled(host, d->token)) {
     end(host, d->token, CAMP_CANCELLED, TEXT("cancelled"), TEXT("nothing was written"));
     return;
   }

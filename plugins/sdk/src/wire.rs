@@ -221,6 +221,28 @@ pub struct Description {
     pub message_schema: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommended_isolation: Option<String>,
+    /// Of a plugin that this SDK made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built: Option<Built>,
+}
+
+/// How a plugin was built, for `plugin check`: what can't be seen in its file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Built {
+    /// The SDK's version.
+    pub sdk: String,
+    /// With debug assertions, so without optimisation, unless the author's profile says otherwise.
+    #[serde(default)]
+    pub debug: bool,
+    /// `unwind`, or else no panic can be caught.
+    pub panic: String,
+}
+
+impl Built {
+    fn here() -> Self {
+        let panic = if cfg!(panic = "unwind") { "unwind" } else { "abort" };
+        Self { sdk: env!("CARGO_PKG_VERSION").to_owned(), debug: cfg!(debug_assertions), panic: panic.to_owned() }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -276,6 +298,7 @@ impl Description {
             config_schema: schemars::schema_for!(C::Config).to_value(),
             message_schema: None,
             recommended_isolation: info.recommended_isolation.map(str::to_owned),
+            built: Some(Built::here()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What authors of plugins have: `plugin check` finds what a server would find, and says so whatever the plugin does to it;
 //! `plugin bench` measures.
 
-use super::files_kit::{c_file, said, villain};
+use super::files_kit::{built_by_cargo, c_file, root, said, stdout, target, villain};
 use crate::docs::document;
 use campanile_tests::{host::binary, prelude::*};
 use futures_util::future::join_all;
@@ -25,6 +25,15 @@ pub fn point(out: &Output, part: &str, name: &str) -> (String, String) {
     (found["result"].as_str().unwrap().to_owned(), found["said"].as_str().unwrap().to_owned())
 }
 
+/// The points that a check has warned of, in its order and each once.
+pub fn warnings(out: &Output) -> Vec<String> {
+    let told = said(out);
+    let lines = told.lines().filter_map(|line| line.trim_start().strip_prefix("warning ")?.split(':').next());
+    let mut points: Vec<String> = lines.map(str::to_owned).collect();
+    points.dedup();
+    points
+}
+
 #[tokio::test]
 async fn a_plugin_that_keeps_the_rules_passes_at_both_levels() {
     let folder = tempfile::tempdir().unwrap();
@@ -42,6 +51,11 @@ async fn a_plugin_that_keeps_the_rules_passes_at_both_levels() {
         ("process", "its process is killed"),
         ("in-process", "two instances"),
         ("in-process", "each token ends once"),
+        ("file", "exported names"),
+        ("file", "needed libraries"),
+        ("file", "strange configurations"),
+        ("process", "strange deliveries"),
+        ("process", "lets go of everything"),
     ] {
         assert_eq!(point(&out, part, name).0, "ok", "{name} at {part}: {}", said(&out));
     }
@@ -88,6 +102,13 @@ async fn what_is_wrong_is_named_with_its_point() {
         (&[], &["--to", "never"], "process", "delivers", "did not complete its token"),
         (&[], &["--to", "segv"], "process", "delivers", "segmentation fault"),
         (&[], &["--to", "twice"], "process", "each token ends once", "complete() once"),
+        (&["-DTRUSTS"], &[], "file", "strange configurations", "signal 6"),
+        (&["-DFORGETS"], &["--to", "ask"], "process", "a delivery that is taken back", "it never ended"),
+        (&["-DCANCELS"], &["--to", "ask"], "process", "a cancel that is repeated", "did not survive"),
+        (&["-DSMALL"], &[], "process", "strange deliveries", "a recipient of 64 KiB"),
+        (&["-DSTAYS"], &[], "process", "lets go of everything", "threads of it ran on"),
+        (&["-DSTAYS", "-DCALLS"], &[], "process", "lets go of everything", "after destroy() had returned"),
+        (&["-DSTAYS", "-DCALLS"], &["--level", "in-process"], "in-process", "each token ends once", "complete() once"),
         (&["-DCROSSES"], &["--level", "in-process"], "in-process", "two instances", "never in a global"),
         (&[], &["--to", "segv", "--level", "in-process"], "in-process", "delivers", "would have been the server"),
         (&[], &["--to", "exit", "--level", "in-process"], "in-process", "delivers", "ended by itself with status 0"),
@@ -103,6 +124,42 @@ async fn what_is_wrong_is_named_with_its_point() {
     });
     join_all(tried).await;
     assert!(!marker.exists(), "code of a file that may not load has run");
+}
+
+#[tokio::test]
+async fn what_a_rust_plugin_does_wrong_is_named_too() {
+    built_by_cargo(&["build", "--locked"], &root().join("plugins/examples/drill/Cargo.toml"));
+    let drill = target().join("debug/libcampanile_drill.so");
+    for (to, name, words) in [
+        ("panic", "delivers", "told to in deliver"),
+        ("hang", "delivers", "did not complete its token"),
+        ("linger", "lets go of everything", "threads of it ran on"),
+    ] {
+        let args = ["--with", r#"{"label":"x"}"#, "--to", to];
+        let told = plugin("check", &drill, &[&args[..], &["--json"]].concat()).await;
+        let (result, sentence) = point(&told, "process", name);
+        assert!(result == "failed" && sentence.contains(words), "{to}: {sentence}: {}", said(&told));
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_takes_and_its_operator_may_regret_is_a_warning() {
+    let exports = villain(&["-DEXPORTS"]);
+    let needs = villain(&["-Wl,--no-as-needed", "-lstdc++"]);
+    for (file, name, words) in [
+        (exports.as_path(), "exported names", "villain_helper"),
+        (needs.as_path(), "needed libraries", "libstdc++.so.6"),
+        (stdout(), "build", "cargo build --release"),
+    ] {
+        let out = plugin("check", file, &["--json"]).await;
+        let (result, sentence) = point(&out, "file", name);
+        assert_eq!(result, "warned", "{name}: {}", said(&out));
+        assert!(sentence.contains(words), "{name}: {sentence}");
+        assert!(out.status.success(), "a warning is no failure: {}", said(&out));
+        let told = plugin("check", file, &[]).await;
+        assert!(said(&told).contains(&format!("warning {name}: ")), "{}", said(&told));
+        assert!(said(&told).contains("It passes, with one warning."), "{}", said(&told));
+    }
 }
 
 #[tokio::test]

@@ -200,8 +200,13 @@ pub fn websocket() -> PathBuf {
 
 /// Cargo as an author calls it, into the folder that all such builds share.
 pub fn built_by_cargo(args: &[&str], manifest: &Path) {
+    built_by_cargo_as(args, manifest, &target(), &[]);
+}
+
+/// The same into a folder of its own, with what the author has in the environment.
+pub fn built_by_cargo_as(args: &[&str], manifest: &Path, target: &Path, with: &[(&str, &str)]) {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(args).arg("--manifest-path").arg(manifest).arg("--target-dir").arg(target());
+    cargo.args(args).arg("--manifest-path").arg(manifest).arg("--target-dir").arg(target);
     // The flags of the build that runs us are not the author's.
     for (key, _) in env::vars_os() {
         let key = key.to_string_lossy().into_owned();
@@ -209,14 +214,25 @@ pub fn built_by_cargo(args: &[&str], manifest: &Path) {
             cargo.env_remove(key);
         }
     }
-    good(&mut cargo);
+    good(cargo.envs(with.iter().copied()));
 }
 
-/// The webhook channel that ships as a plugin, by the lock of those.
-pub fn webhook() -> &'static Path {
-    static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
-        built_by_cargo(&["build", "--locked", "-p", "campanile-webhook"], &root().join("plugins/Cargo.toml"));
-        target().join("debug/libcampanile_webhook.so")
+/// A channel that ships as a plugin, by the lock of those. All are built together, as they ship.
+pub fn shipped(name: &str) -> PathBuf {
+    static BUILT: LazyLock<()> = LazyLock::new(|| {
+        built_by_cargo(&["build", "--locked", "--workspace"], &root().join("plugins/Cargo.toml"));
     });
+    LazyLock::force(&BUILT);
+    target().join(format!("debug/libcampanile_{name}.so"))
+}
+
+pub fn webhook() -> &'static Path {
+    static FILE: LazyLock<PathBuf> = LazyLock::new(|| shipped("webhook"));
+    &FILE
+}
+
+/// The smallest of them.
+pub fn stdout() -> &'static Path {
+    static FILE: LazyLock<PathBuf> = LazyLock::new(|| shipped("stdout"));
     &FILE
 }

@@ -77,6 +77,13 @@ pub fn liar() -> &'static Path {
     &FILE
 }
 
+pub fn thrower() -> &'static Path {
+    static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
+        compiled("g++", &["-std=c++17"], &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/thrower.cc"))
+    });
+    &FILE
+}
+
 /// The drill in Rust. One build at a time: cargo would only wait.
 pub fn drill(name: &str, flags: &[&str]) -> PathBuf {
     static ALONE: Mutex<()> = Mutex::new(());

@@ -52,6 +52,17 @@ async fn a_crash_costs_its_deliveries_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn an_exception_in_cpp_is_one_crash_more() {
+    let house = House::new();
+    let thrower = house.load(build::thrower(), "thrower", "1.0.0", Isolation::Process).await;
+    let thrower = thrower.start("main", &json!({})).await.unwrap();
+    let Err(DeliveryError::Retry { reason, .. }) = send(&thrower, "x").await else { panic!("it was survived") };
+    assert_eq!((&*reason.code, reason.uncertain), ("unavailable", true), "{reason}");
+    until("it was told", || house.host.crashed("died of signal 6 (abort)")).await;
+    until("it runs again", || thrower.life().restarts == 1 && thrower.life().state == State::Running).await;
+}
+
+#[tokio::test]
 async fn an_endless_loop_is_killed() {
     let house = House::new();
     let villain = house.villain_with(build::plain(), Isolation::Process, |l| {
@@ -168,7 +179,7 @@ async fn a_child_ends_with_its_parent() {
 /// In-process there is no containing these: so it is said everywhere, and here is why.
 #[tokio::test]
 async fn in_process_a_crash_is_the_hosts() {
-    for order in ["segv", "abort", "exit"] {
+    for order in ["segv", "abort", "exit", "stack"] {
         let out = parent(order).output().unwrap();
         let went_on = String::from_utf8_lossy(&out.stdout).contains("1 passed");
         assert!(!went_on, "{order}: a crash in-process was survived");

@@ -7,6 +7,7 @@ use super::{
 use campanile_loader::{Event, Isolation, State};
 use campanile_plugin::{DeliveryError, Health};
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn tokens_that_ended_or_never_were() {
@@ -55,6 +56,18 @@ async fn a_flood_of_lines_and_names_is_cut() {
         // 200 in each second that it took, and nothing like what it wrote.
         assert!(house.host.said("one of very many") < 50_000);
     }
+}
+
+/// Past the child's own count there is the host's ear.
+#[tokio::test]
+async fn a_storm_of_frames_slows_its_sender() {
+    let house = House::new();
+    let villain = house.villain(Isolation::Process).await;
+    let began = Instant::now();
+    assert!(send(&villain, "storm").await.is_ok());
+    // 100,000 at 20,000 in a second; the first second may have begun before.
+    assert!(began.elapsed() > Duration::from_secs(3), "it was heard at once: {:?}", began.elapsed());
+    assert!(villain.life().restarts == 0 && send(&villain, "ok").await.is_ok());
 }
 
 #[tokio::test]

@@ -59,6 +59,10 @@ __attribute__((constructor)) static void hangs(void) {
 }
 #endif
 
+#ifdef EXPORTS
+CAMP_EXPORT int villain_helper(void) { return 1; }
+#endif
+
 static camp_str str(const char *s) { return (camp_str){s, strlen(s)}; }
 
 static int is(camp_str s, const char *word) { return s.len == strlen(word) && memcmp(s.ptr, word, s.len) == 0; }
@@ -95,13 +99,36 @@ static void describe(const camp_sink *out) {
 #endif
 }
 
+#ifdef STAYS
+/* A thread that nobody ends; with CALLS it talks to the host as long as it lives. */
+static void *stays(void *raw) {
+  const camp_host *host = raw;
+  for (;;) {
+    usleep(1000);
+#ifdef CALLS
+    host->complete(host->ctx, 7, &(camp_outcome){.size = sizeof(camp_outcome)});
+#else
+    (void)host;
+#endif
+  }
+  return NULL;
+}
+#endif
+
 static void validate(camp_str config, const camp_sink *problems) {
+#ifdef TRUSTS
+  if (config.len == 0 || config.ptr[0] != '{') abort();
+#endif
   if (memmem(config.ptr, config.len, "crash", 5) != NULL) abort();
   if (memmem(config.ptr, config.len, "wrong", 5) != NULL)
     problems->write(problems->ctx, str("[{\"pointer\":\"/a\",\"message\":\"is wrong\"}]"));
 }
 
 static int32_t start(const camp_host *host, camp_str config, uint64_t token, void **out) {
+#ifdef REFUSES
+  end(host, token, CAMP_MISCONFIGURED, "built to refuse");
+  return -1;
+#endif
   if (memmem(config.ptr, config.len, "\"refuse\"", 8) != NULL) {
     end(host, token, CAMP_MISCONFIGURED, "told to refuse");
     return -1;
@@ -130,8 +157,16 @@ static int32_t start(const camp_host *host, camp_str config, uint64_t token, voi
 #ifdef CROSSES
   everybody_s = host;
 #endif
-  self->failing = memmem(config.ptr, config.len, "\"failing\"", 9) != NULL;
+#ifndef FAILING
+#define FAILING 0
+#endif
+  self->failing = FAILING || memmem(config.ptr, config.len, "\"failing\"", 9) != NULL;
   *out = self;
+#ifdef STAYS
+  pthread_t thread;
+  pthread_create(&thread, NULL, stays, (void *)host);
+  pthread_detach(thread);
+#endif
   end(host, token, CAMP_OK, "");
   return 0;
 }
@@ -147,21 +182,57 @@ static void *complete_it(void *raw) {
   return NULL;
 }
 
+static void answered(void *raw, const camp_http_response *response) {
+  order *o = raw;
+  (void)response;
+#ifdef FORGETS
+  if (o->self->host->is_cancelled(o->self->host->ctx, o->token) == 0)
+#endif
+    end(o->self->host, o->token, CAMP_OK, "");
+  free(o);
+}
+
+#ifdef CANCELS
+/* Believes that each token is cancelled once. */
+static void cancel(void *raw, uint64_t token) {
+  instance *self = raw;
+  if (self->last == token) abort();
+  self->last = token;
+}
+#endif
+
 static int overflow(volatile char *above) {
   volatile char frame[64 * 1024];
   frame[0] = *above;
   return overflow(frame) + frame[1];
 }
 
-static void flood_frames(void) {
-  /* The socket to the host is the one descriptor that is a socket. */
+/* The socket to the host is the one descriptor that is a socket. */
+static void to_the_host(const unsigned char *bytes, size_t n) {
   for (int fd = 3; fd < 64; fd++) {
     int kind;
     socklen_t len = sizeof kind;
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &len) != 0) continue;
-    const unsigned char huge[] = {0xff, 0xff, 0xff, 0xff, 71, 0, 0, 0, 0, 0, 0, 0, 0};
-    if (write(fd, huge, sizeof huge) < 0) return;
+    for (size_t at = 0; at < n;) {
+      ssize_t written = write(fd, bytes + at, n - at);
+      if (written < 0) return;
+      at += (size_t)written;
+    }
   }
+}
+
+static void flood_frames(void) {
+  const unsigned char huge[] = {0xff, 0xff, 0xff, 0xff, 71, 0, 0, 0, 0, 0, 0, 0, 0};
+  to_the_host(huge, sizeof huge);
+}
+
+/* 100,000 lines past whoever counts them on this side. */
+static void storm(void) {
+  /* 16 bytes of body, kind, token; level, three empty texts. */
+  const unsigned char line[29] = {16, 0, 0, 0, 71, 0, 0, 0, 0, 0, 0, 0, 0, 3};
+  unsigned char many[100 * sizeof line];
+  for (size_t i = 0; i < 100; i++) memcpy(many + i * sizeof line, line, sizeof line);
+  for (int i = 0; i < 1000; i++) to_the_host(many, sizeof many);
 }
 
 static void deliver_one(instance *self, const camp_delivery *d) {
@@ -172,6 +243,10 @@ static void deliver_one(instance *self, const camp_delivery *d) {
 #endif
   uint64_t token = d->token;
   camp_str r = d->recipient;
+#ifdef SMALL
+  /* Its buffer would have been longer than any recipient that its author had seen. */
+  if (r.len > 4096) *(volatile int *)16 = 1;
+#endif
   if (is(r, "segv")) {
     /* Not raise(): Rust's handler for stack overflows lets the first signal pass and waits for the fault to repeat. */
     *(volatile int *)16 = 1;
@@ -195,11 +270,21 @@ static void deliver_one(instance *self, const camp_delivery *d) {
   } else if (is(r, "frames")) {
     flood_frames();
     return;
+  } else if (is(r, "storm")) {
+    storm();
   } else if (is(r, "print")) {
     puts("a line on standard output");
     fflush(stdout);
     fputs("a line on standard error\n", stderr);
   } else if (is(r, "never")) {
+    return;
+  } else if (is(r, "ask")) {
+    order *o = malloc(sizeof *o);
+    *o = (order){self, token};
+    camp_http_request request = {.size = sizeof request, .token = token, .timeout_ms = CAMP_UNSET};
+    request.method = str("POST");
+    request.url = str("https://example.org/in");
+    if (host->http(host->ctx, &request, answered, o) != 0) answered(o, NULL);
     return;
   } else if (is(r, "block")) {
     usleep(400 * 1000);
@@ -293,6 +378,9 @@ const camp_plugin *campanile_plugin_v1(void) {
       .destroy = destroy,
       .validate = validate,
       .health = health,
+#ifdef CANCELS
+      .cancel = cancel,
+#endif
   };
   return &table;
 #endif

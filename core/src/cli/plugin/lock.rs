@@ -9,7 +9,7 @@ use super::super::{
 };
 use crate::channel::loaded;
 use campanile_loader::{
-    Admitted, Entry, Isolation, Limits, Lock, Refusal, Runner, Settings, check_entry, lock, probe_file,
+    Admitted, Entry, Isolation, Limits, Lock, Refusal, Runner, Settings, check_entry, lock, probe_file, unsupported,
 };
 use campanile_plugin::wire::Description;
 use serde_json::json;
@@ -169,7 +169,10 @@ fn install(to: &Path, bytes: &[u8]) -> Outcome {
 pub fn list(global: &Global, out: Output) -> Outcome {
     let settings = configured(global)?;
     let listed = read(&settings.lock)?;
-    let state = |entry: &Entry| check_entry(&settings.dir, entry).err().map(|refusal| refusal.to_string());
+    let state = |entry: &Entry| {
+        let refused = || check_entry(&settings.dir, entry).err().map(|refusal| refusal.to_string());
+        unsupported().map(str::to_owned).or_else(refused)
+    };
     let items: Vec<_> = listed
         .entries
         .iter()

@@ -14,6 +14,7 @@ use super::{
     exit::{Failure, Outcome},
     output::Output,
 };
+use campanile_loader::unsupported;
 use serde_json::Value;
 
 #[derive(clap::Subcommand, Debug)]
@@ -35,6 +36,10 @@ pub enum Command {
 }
 
 pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
+    let runs_code = matches!(command, Command::Check(_) | Command::Bench(_) | Command::Add(_));
+    if let Some(why) = unsupported().filter(|_| runs_code) {
+        return Err(Failure::failed("no plugin can be tried here").why(why));
+    }
     match command {
         Command::New(args) => new::run(&args, out),
         Command::Check(args) => check::run(args, out).await,

@@ -7,18 +7,13 @@ use crate::cli::plugin::room::Room;
 use campanile_loader::{Plugin, Running, State};
 use campanile_plugin::{Delivery, DeliveryError, wire::Description};
 use futures_util::future::join_all;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// For one delivery that nothing holds back.
-const LIMIT: Duration = Duration::from_secs(10);
-/// For one that is to be taken back.
-const SHORT: Duration = Duration::from_millis(500);
-/// For the answer to a cancel.
-const CANCELLED: Duration = Duration::from_secs(1);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// For what follows at once.
-const SOON: Duration = Duration::from_secs(3);
+pub(super) const SOON: Duration = Duration::from_secs(3);
 /// Longer than the host itself waits for any part of an end.
 const STOP: Duration = Duration::from_secs(25);
 const MANY: usize = 50;
@@ -44,13 +39,13 @@ pub fn recipient(description: &Description, url: &str) -> String {
     .to_owned()
 }
 
-fn after(began: Instant) -> String {
+pub(super) fn after(began: Instant) -> String {
     let ms = began.elapsed().as_secs_f64() * 1e3;
     if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
 }
 
 /// Until it is so; false when its time is over.
-async fn becomes(limit: Duration, is_so: impl Fn() -> bool) -> bool {
+pub(super) async fn becomes(limit: Duration, is_so: impl Fn() -> bool) -> bool {
     let end = Instant::now() + limit;
     while !is_so() {
         if Instant::now() >= end {
@@ -72,6 +67,8 @@ impl Exam<'_> {
         // Two that cross say nothing true of one that stands alone.
         if let Some(two) = &two {
             sheet.point("a delivery that is taken back", self.taken_back(&one)).await;
+            sheet.point("a cancel that is repeated", self.cancelled_often(&one)).await;
+            sheet.point("strange deliveries", self.garbage(&one)).await;
             sheet.point("stops while busy", self.stops_while_busy(two)).await;
             if self.drill && !in_process {
                 sheet.point("its process is killed", self.killed(&one)).await;
@@ -80,6 +77,7 @@ impl Exam<'_> {
         sheet.point("stops", self.stops(&one)).await;
         let both = [Some(&one), two.as_ref()];
         sheet.point("each token ends once", async { each_once(&both) }).await;
+        sheet.point("lets go of everything", async { self.let_go(&both) }).await;
         sheet
             .point("crashes", async {
                 if in_process {
@@ -98,7 +96,7 @@ impl Exam<'_> {
     }
 
     /// With what the plugin itself said last, if it said more.
-    fn and_more(&self, why: String) -> String {
+    pub(super) fn and_more(&self, why: String) -> String {
         match self.room.script.complaint() {
             Some(said) if !why.contains(&said) => format!("{why} ({said})"),
             _ => why,
@@ -118,7 +116,7 @@ impl Exam<'_> {
     }
 
     /// How one ended, in words; the error is a fault of the plugin's.
-    async fn deliver(&self, to: &Running, limit: Duration) -> Result<String, String> {
+    pub(super) async fn deliver(&self, to: &Running, limit: Duration) -> Result<String, String> {
         let id = uuid::Uuid::now_v7().to_string();
         let message = json!({
             "notification_id": id, "app": "check", "user_id": "ada", "title": "Doors open", "message": "At nine.",
@@ -129,6 +127,11 @@ impl Exam<'_> {
             .with_content("Doors open", "At nine.", "<p>At nine.</p>")
             .with_message(&message)
             .with_timeout(limit);
+        self.ended(to, delivery, limit).await
+    }
+
+    /// The same of any delivery.
+    pub(super) async fn ended(&self, to: &Running, delivery: Delivery<'_>, limit: Duration) -> Result<String, String> {
         let began = Instant::now();
         let Err(error) = to.channel().deliver(delivery).await else {
             return Ok(format!("sent, after {}", after(began)));
@@ -181,32 +184,13 @@ impl Exam<'_> {
         Ok((two, "each worked on its own host".to_owned()))
     }
 
-    async fn taken_back(&self, one: &Running) -> Found {
-        let script = &self.room.script;
-        script.hold();
-        let late = self.deliver(one, SHORT).await;
-        if late.is_ok() {
-            script.release();
-            return skipped("its deliveries wait for nothing that can be held back here");
-        }
-        let began = Instant::now();
-        let none_left = || one.life().abandoned == 0;
-        let at_once = becomes(CANCELLED, none_left).await;
-        script.release();
-        if at_once {
-            return ok(format!("the cancel was answered after {}", after(began)));
-        }
-        if becomes(SOON, none_left).await {
-            return ok("without an answer to the cancel it ended with its request; cancel() would end it sooner");
-        }
-        failed("it never ended: complete() its token when it is cancelled, or when what it waits for has ended")
-    }
-
     async fn stops_while_busy(&self, two: &Running) -> Found {
         let script = &self.room.script;
         let before = script.requests();
         script.hold();
-        let under_way = join_all((0..5).map(|_| self.deliver(two, LIMIT)));
+        // Who takes fewer at once has the rest wait outside, where a stop sends them elsewhere.
+        let busy = self.plugin.description().max_concurrency.clamp(1, 5);
+        let under_way = join_all((0..busy).map(|_| self.deliver(two, LIMIT)));
         let stop = async {
             tokio::select! { () = script.more_than(before) => {}, _ = becomes(SOON, || two.under_way() == 0) => {} }
             let stopped = two.channel().stop();
@@ -231,36 +215,9 @@ impl Exam<'_> {
             Err(why) => failed(self.and_more(why)),
         }
     }
-
-    /// What the host does when a plugin's process dies under way.
-    async fn killed(&self, one: &Running) -> Found {
-        let script = &self.room.script;
-        let (before, restarts) = (script.requests(), one.life().restarts);
-        script.hold();
-        let kill = async {
-            tokio::select! { () = script.more_than(before) => {}, _ = becomes(SOON, || one.under_way() == 0) => {} }
-            let pid = one.pid().and_then(|pid| Pid::from_raw(pid as i32));
-            pid.is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
-        };
-        let (_, killed) = tokio::join!(self.deliver(one, LIMIT), kill);
-        script.release();
-        if !killed {
-            return skipped("there was no process to kill");
-        }
-        let began = Instant::now();
-        if !becomes(LIMIT, || one.life().restarts > restarts && works(one)).await {
-            return failed(self.and_more("it did not start again".to_owned()));
-        }
-        let again = after(began);
-        let _ = script.complaint();
-        match self.deliver(one, LIMIT).await {
-            Ok(_) => ok(format!("it was started again after {again} and delivers")),
-            Err(why) => failed(format!("started again, {why}")),
-        }
-    }
 }
 
-fn works(running: &Running) -> bool {
+pub(super) fn works(running: &Running) -> bool {
     matches!(running.life().state, State::Running | State::Degraded)
 }
 

@@ -4,7 +4,10 @@
 //! the loader that servers have. At the level `process` its code never runs here; at `in-process` this command runs itself
 //! again and listens, so that a plugin's crash is told like everything else. Absent on purpose: the lock (`plugin add`).
 
+mod drills;
 mod exam;
+mod garbage;
+mod linked;
 mod sheet;
 
 use super::{
@@ -19,13 +22,17 @@ use crate::{
         output::Output,
     },
 };
-use campanile_loader::{Admitted, Isolation, Plugin, Refusal, Step, check_file};
+use campanile_loader::{Admitted, Isolation, Linked, NOT_CHECKED, Plugin, Refusal, Step, check_file};
+use campanile_plugin::Problem;
 use exam::Exam;
 pub(super) use exam::recipient;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sheet::{Found, Not, Point, Report, Sheet, Told, Verdict, failed, ok, skipped};
 use std::path::{Path, PathBuf};
+
+/// Of a question about a configuration that the plugin did not survive, or not in time.
+const UNANSWERED: [&str; 2] = [campanile_loader::DIED_CHECKING, NOT_CHECKED];
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -85,10 +92,16 @@ pub async fn run(args: Args, out: Output) -> Outcome {
 }
 
 fn end(file: &Path, report: &Report, out: Output) -> Outcome {
-    let failed = report.failed();
-    out.show(&json!({ "file": file, "passes": failed == 0, "points": report.points }), |out| {
+    let (failed, warnings) = (report.count(Verdict::Failed), report.count(Verdict::Warned));
+    let answer = json!({ "file": file, "passes": failed == 0, "warnings": warnings, "points": report.points });
+    out.show(&answer, |out| {
+        let but = match warnings {
+            0 => String::new(),
+            1 => ", with one warning".to_owned(),
+            n => format!(", with {n} warnings"),
+        };
         if failed == 0 {
-            out.line(format!("It passes. Next: campanile plugin add {}", file.display()));
+            out.line(format!("It passes{but}. Next: campanile plugin add {}", file.display()));
         }
     });
     match failed {
@@ -102,7 +115,11 @@ fn end(file: &Path, report: &Report, out: Output) -> Outcome {
 async fn looked_at(room: &Room, file: &Path, order: &Order, report: &mut Report) -> Option<Plugin> {
     let mut tell = |told| report.take(told);
     let mut sheet = Sheet::new("file", &mut tell);
-    sheet.point("may load", async { admitted(&check_file(file)) }).await?;
+    let file_itself = check_file(file);
+    sheet.point("may load", async { admitted(&file_itself) }).await?;
+    let linked = file_itself.map(|admitted| Linked::of(&admitted.bytes)).unwrap_or_default();
+    sheet.point("exported names", async { linked::exports(&linked) }).await;
+    sheet.point("needed libraries", async { linked::needs(&linked) }).await;
     let loaded = room.load(file, Isolation::Process).await;
     let step = loaded.as_ref().err().map(|refusal| refusal.step);
     sheet
@@ -120,11 +137,13 @@ async fn looked_at(room: &Room, file: &Path, order: &Order, report: &mut Report)
         Ok((plugin, said))
     };
     let plugin = sheet.point("describes itself", describes).await?;
+    sheet.point("build", async { linked::build(&linked, plugin.description()) }).await;
     let schema = sheet.point("schema", async { schema(&plugin) }).await?;
     let config = configured(room, &plugin, &schema, order);
     let config = sheet.point("configuration", async { config.await.map(|c| (c, "accepted".to_owned())) }).await?;
     sheet.point("an empty configuration", empty(&plugin, &schema)).await;
     sheet.point("an unknown key", unknown(&plugin, &schema, &config)).await;
+    sheet.point("strange configurations", garbage::configurations(&plugin, &config)).await;
     Some(plugin)
 }
 
@@ -154,18 +173,19 @@ async fn configured(room: &Room, plugin: &Plugin, schema: &Schema, order: &Order
     least::made(plugin, schema, order.config.as_ref(), &room.url).await.map_err(Not::Failed)
 }
 
-/// Through schema and plugin; the plugin is asked in any case, for it must survive the question.
-async fn refused(plugin: &Plugin, schema: &Schema, config: &Value) -> Result<Option<String>, Not> {
+/// Through the schema, if one is to have a say, and the plugin; it is asked in any case, for it must survive the question.
+async fn refused(plugin: &Plugin, schema: Option<&Schema>, config: &Value) -> Result<Option<String>, Not> {
     let said = plugin.validate(config).await.err();
-    if let Some(died) = said.iter().flatten().find(|p| p.message.contains(campanile_loader::DIED_CHECKING)) {
+    let died = |p: &&Problem| UNANSWERED.iter().any(|words| p.message.contains(words));
+    if let Some(died) = said.iter().flatten().find(died) {
         let why = format!("{}; validate() answers every text, also one that is no configuration", died.message);
         return Err(Not::Failed(why));
     }
-    Ok(schema.check(config).err().or(said).map(|problems| least::told(&problems)))
+    Ok(schema.and_then(|schema| schema.check(config).err()).or(said).map(|problems| least::told(&problems)))
 }
 
 async fn empty(plugin: &Plugin, schema: &Schema) -> Found {
-    match refused(plugin, schema, &json!({})).await? {
+    match refused(plugin, Some(schema), &json!({})).await? {
         Some(why) => ok(format!("refused: {why}")),
         None => skipped("it needs none"),
     }
@@ -174,7 +194,7 @@ async fn empty(plugin: &Plugin, schema: &Schema) -> Found {
 async fn unknown(plugin: &Plugin, schema: &Schema, config: &Value) -> Found {
     let mut more = config.clone();
     more["campanile_no_such_key"] = json!(1);
-    match refused(plugin, schema, &more).await? {
+    match refused(plugin, Some(schema), &more).await? {
         Some(why) => ok(format!("refused: {why}")),
         None if plugin.description().config_schema.get("properties").is_none() => skipped("its schema names no keys"),
         None => failed(

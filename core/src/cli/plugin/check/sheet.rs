@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Ok,
+    Warned,
     Failed,
     Skipped,
 }
@@ -16,6 +17,8 @@ pub enum Verdict {
 pub enum Not {
     /// What is wrong, and what to do.
     Failed(String),
+    /// What a server takes, and its operator may regret.
+    Warned(String),
     /// Why it could not be tried.
     Skipped(String),
 }
@@ -29,6 +32,9 @@ pub fn ok(said: impl Into<String>) -> Found {
 }
 pub fn failed<T>(why: impl Into<String>) -> Found<T> {
     Err(Not::Failed(why.into()))
+}
+pub fn warned<T>(why: impl Into<String>) -> Found<T> {
+    Err(Not::Warned(why.into()))
 }
 pub fn skipped<T>(why: impl Into<String>) -> Found<T> {
     Err(Not::Skipped(why.into()))
@@ -69,6 +75,7 @@ impl<'a> Sheet<'a> {
         let (result, said, left) = match tried.await {
             Ok((left, said)) => (Verdict::Ok, said, Some(left)),
             Err(Not::Failed(why)) => (Verdict::Failed, why, None),
+            Err(Not::Warned(why)) => (Verdict::Warned, why, None),
             Err(Not::Skipped(why)) => (Verdict::Skipped, why, None),
         };
         (self.tell)(Told::Point(Point { part: self.part.to_owned(), point: name.to_owned(), result, said }));
@@ -100,8 +107,8 @@ impl Report {
         }
     }
 
-    pub fn failed(&self) -> usize {
-        self.points.iter().filter(|p| p.result == Verdict::Failed).count()
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.points.iter().filter(|p| p.result == verdict).count()
     }
 
     fn show(&self, point: &Point) {
@@ -115,6 +122,7 @@ impl Report {
         }
         let (word, tone) = match point.result {
             Verdict::Ok => ("ok", Tone::Good),
+            Verdict::Warned => ("warning", Tone::Warn),
             Verdict::Failed => ("FAILED", Tone::Bad),
             Verdict::Skipped => ("skipped", Tone::Dim),
         };
