@@ -4,6 +4,7 @@ use super::{Frame, Role};
 use crate::pieces::{Footer, Part, Tabs};
 use askama::Template;
 use campanile_model::Timestamp;
+use std::fmt::Write as _;
 
 #[derive(Template, Debug)]
 #[template(path = "pages/settings.html")]
@@ -175,7 +176,10 @@ impl Tries {
     fn path(&self) -> String {
         let last = self.at.last().copied().unwrap_or(1.0).max(1.0);
         let place = |s: f64| 10.0 + 980.0 * (1.0 + s).ln() / (1.0 + last).ln();
-        self.at.iter().map(|s| format!("M{:.1} 10h.01", place(*s))).collect()
+        self.at.iter().fold(String::new(), |mut path, s| {
+            let _ = write!(path, "M{:.1} 10h.01", place(*s));
+            path
+        })
     }
 }
 

@@ -69,7 +69,7 @@ impl Browser {
                 return body;
             }
             assert!(tokio::time::Instant::now() < end, "{path} never said {text:?}: {body}");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

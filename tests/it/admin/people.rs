@@ -157,7 +157,7 @@ async fn what_somebody_chose_is_shown_and_changed_for_them() {
     assert!(page.contains("Preferences") && page.contains("the feed takes everything"), "{page}");
     assert!(page.contains("Stop news by email"));
     let say = |kind: &'static str| [("csrf", csrf.clone()), ("channel", "email".to_owned()), ("type", kind.to_owned())];
-    let post = async |dana: &mut super::browser::Browser, fields: [(&str, String); 3]| {
+    let post = async |dana: &mut Browser, fields: [(&str, String); 3]| {
         let fields: Vec<(&str, &str)> = fields.iter().map(|(k, v)| (*k, v.as_str())).collect();
         dana.post("/admin/users/ada/opt-out", &fields).await
     };

@@ -54,8 +54,7 @@ pub fn tab(s: &Services, signed: &Signed, found: Option<Vec<ui::Finding>>) -> ui
         (None, true) => "none: the e-mail channel is off".to_owned(),
         // Its password is part of the address.
         (None, false) => url::Url::parse(s.config.email.url.expose())
-            .map(|u| format!("{}, {}", u.host_str().unwrap_or("–"), u.scheme()))
-            .unwrap_or_else(|_| "–".to_owned()),
+            .map_or_else(|_| "–".to_owned(), |u| format!("{}, {}", u.host_str().unwrap_or("–"), u.scheme())),
     };
     let or_dash = |text: Option<&String>| text.cloned().unwrap_or_else(|| "–".to_owned());
     ui::Mail {
