@@ -24,7 +24,7 @@ const hide = (page, hidden) => page.evaluate((hidden) => {
 exports.checks = {
   async 'focus stays through five frames'(browser, server) {
     const page = await open(browser, `${server.url}/admin`, { server });
-    const link = page.locator('#rate .tbl');
+    const link = page.locator('#rate .tbl', { hasText: 'As table' });
     await link.focus();
     await page.evaluate(() => { window.held = document.activeElement; });
     await frames(page, 5);

@@ -57,7 +57,7 @@ module.exports = {
     await page.mouse.up();
     await page.waitForURL((url) => url.searchParams.get('q') !== null);
     assert.equal(new URL(page.url()).searchParams.get('q'), `${since} ${until_}`);
-    await page.locator('.chips', { hasText: since }).waitFor();
+    await page.locator('.chips', { hasText: since.replace(':', ': ') }).waitFor();
     await page.goBack();
     await page.mouse.click(x(n - 3), box.y + 20);
     await page.waitForURL((url) => url.searchParams.get('q') !== null);
