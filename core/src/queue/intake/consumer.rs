@@ -36,6 +36,9 @@ const GROUP_BYTES: usize = 4 << 20;
 /// Consumers that ended one after the other without having got anywhere, before the queue is looked at for messages that can't be
 /// read. One is an ordinary loss of the connection.
 const BARREN: u32 = 2;
+/// A consumer that hears nothing for so long begins anew. Of a quorum queue that somebody deletes and makes again at once, RabbitMQ
+/// 3.10 keeps the old consumers without a word: it counts them, and what it sends them reaches nobody, until their channel ends.
+const RENEW: Duration = Duration::from_secs(15);
 /// How long the broker may take to close our channel, and so to take every acknowledgement before it.
 const CLOSE: Duration = Duration::from_secs(2);
 
@@ -56,6 +59,7 @@ impl Role for Origin {
     }
 
     async fn open(&self, connection: &Arc<Connection>) -> Result<Visit, LinkError> {
+        // Here too, so that a queue that can't be ours keeps the link down.
         topology::declare_ingest(connection).await?;
         Ok(Visit(connection.clone()))
     }
@@ -71,6 +75,8 @@ enum End {
     Barren(String),
     /// The database is away or behind: come back later.
     Later(String),
+    /// Nothing came for a while.
+    Idle,
 }
 
 /// Consumes until `stop`, over every outage of the broker and the database.
@@ -100,7 +106,7 @@ pub async fn run(desk: Desk, link: Link<Origin>, broker: Broker, stop: Cancellat
         let wait = match end {
             End::Stopped => return,
             // The link itself waits before it connects again, and says why.
-            End::Broker(_) | End::Barren(_) => continue,
+            End::Broker(_) | End::Barren(_) | End::Idle => continue,
             End::Later(why) => outage.failed(&why),
         };
         let _ = timeout(wait, stop.cancelled()).await;
@@ -123,6 +129,10 @@ async fn consume(
     stop: &CancellationToken,
     outage: &mut Outage,
 ) -> End {
+    // Each time: a queue that is another one now, or lost its binding, is noticed or mended before it is consumed.
+    if let Err(e) = topology::declare_ingest(&session.0).await {
+        return End::Broker(e.to_string());
+    }
     let (channel, mut consumer) = match subscribe(&session.0, link.role().node).await {
         Ok(made) => made,
         Err(e) => return End::Broker(e.to_string()),
@@ -133,6 +143,7 @@ async fn consume(
             biased;
             () = stop.cancelled() => break End::Stopped,
             () = lost(link, session) => break End::Broker("the connection ended".to_owned()),
+            () = tokio::time::sleep(RENEW) => break End::Idle,
             group = gather(&mut consumer) => group,
         };
         let (tags, messages) = match group {
