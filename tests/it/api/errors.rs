@@ -38,7 +38,9 @@ async fn another_media_type_is_415() {
 async fn a_large_body_is_413() {
     let api = TestHost::shared().await.api();
     let body = json!({"user_id": "u", "title": "T", "message": "x".repeat(300 * 1024)});
-    api.send(&body).await.problem(413);
+    let refused = api.send(&body).await;
+    refused.problem(413);
+    assert_eq!(refused.header("connection"), "close", "the rest of the body is never read");
 }
 
 #[tokio::test]
