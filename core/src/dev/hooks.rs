@@ -1,6 +1,7 @@
 //! The webhook bin: requests that came to `/dev/hook/…`, in memory, newest last. Absent on purpose: disk, and any part in
 //! production.
 
+use campanile_admin_ui::pages::hooks::ANSWERS;
 use campanile_model::{
     Clock, Timestamp,
     clock::{SystemClock, wire},
@@ -17,8 +18,6 @@ use tokio::sync::watch;
 
 /// Older requests make room.
 const KEPT: usize = 200;
-/// What the bin may answer. 429 comes with `Retry-After: 5`.
-pub const ANSWERS: [u16; 4] = [200, 410, 429, 503];
 
 /// One request, and what it was answered.
 #[derive(Clone, Debug, Serialize)]
@@ -46,7 +45,7 @@ pub struct Hooks {
 impl Default for Hooks {
     fn default() -> Self {
         Self {
-            answer: AtomicU16::new(ANSWERS[0]),
+            answer: AtomicU16::new(ANSWERS[0].0),
             requests: Mutex::default(),
             changed: watch::Sender::new(0),
             clock: Arc::new(SystemClock),
@@ -95,9 +94,9 @@ impl Hooks {
         self.answer.load(Ordering::Relaxed)
     }
 
-    /// False: none of [`ANSWERS`].
+    /// False: none that the page offers.
     pub fn set_answer(&self, status: u16) -> bool {
-        let known = ANSWERS.contains(&status);
+        let known = ANSWERS.iter().any(|(known, _)| *known == status);
         if known {
             self.answer.store(status, Ordering::Relaxed);
             self.changed.send_modify(|_| ());

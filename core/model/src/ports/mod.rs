@@ -1,5 +1,6 @@
 //! The ports: how a stage hands on. Each trait is small and named after who leans on it.
 
+mod access;
 mod audit;
 mod bus;
 mod cluster;
@@ -11,6 +12,7 @@ mod realtime;
 mod store;
 mod triage;
 
+pub use access::*;
 pub use audit::*;
 pub use bus::{Bus, BusError, SignalSink};
 pub use cluster::*;

@@ -9,10 +9,7 @@ use super::{
     },
     changes,
 };
-use crate::{
-    dev::hooks::{ANSWERS, Caught},
-    services::Services,
-};
+use crate::{dev::hooks::Caught, services::Services};
 use axum::{
     Form,
     body::Bytes,
@@ -21,7 +18,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{any, get, post},
 };
-use campanile_admin_ui::pages::hooks::{Hook, HooksPage};
+use campanile_admin_ui::pages::hooks::{ANSWERS, Hook, HooksPage};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -60,7 +57,7 @@ struct Answer {
 
 async fn answer(State(s): State<Arc<Services>>, Form(form): Form<Answer>) -> ApiResult<Redirect> {
     if !s.hooks.set_answer(form.answer) {
-        let known: Vec<_> = ANSWERS.iter().map(u16::to_string).collect();
+        let known: Vec<_> = ANSWERS.iter().map(|(status, _)| status.to_string()).collect();
         return Err(ApiError::invalid(vec![FieldError::new("answer", format!("must be one of {}", known.join(", ")))]));
     }
     Ok(Redirect::to("/dev/hooks"))

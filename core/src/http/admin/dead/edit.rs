@@ -26,7 +26,7 @@ use campanile_admin_ui::{
 };
 use campanile_model::{
     AppId, DeliveryId, DeliveryState,
-    ports::{DeliveryRow, NotificationRow, Role},
+    ports::{AcceptError, DeliveryRow, NotificationRow, Role},
 };
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -108,7 +108,9 @@ pub async fn send(
         text: posted.get("text").replace("\r\n", "\n"),
     };
     let request = corrected(&row, &delivery, &edited);
-    let accepted = match s.ingest.accept(&signed.caller(), request, None).await {
+    // Of two who press at once, and after a crash before the next step, one version is sent: the second is told.
+    let key = format!("dead-letter-edit:{}", delivery.id);
+    let accepted = match s.ingest.accept(&signed.caller(), request, Some(key)).await {
         Ok(Answer::Stored { body, .. }) => body,
         Ok(Answer::Ephemeral { .. }) => return Err(ApiError::not_found("stored notification")),
         Err(IngestError::Invalid(invalid)) => {
@@ -116,14 +118,17 @@ pub async fn send(
             let shown = draw(&s, &signed, &headers, &delivery, edited, problems).await?;
             return Ok((StatusCode::UNPROCESSABLE_ENTITY, shown).into_response());
         }
+        Err(IngestError::Accept(AcceptError::KeyMismatch | AcceptError::KeyBusy)) => {
+            let why = "somebody has sent another new version of it; the audit log says which";
+            return Err(ApiError::new(StatusCode::CONFLICT, "edited_meanwhile", why));
+        }
         Err(e) => return Err(e.into()),
     };
-    // Two who press at once: the second finds it put aside and is told so before it gets here, or sends a second version
-    // that the log names. Nothing is lost either way.
     let new = accepted.notification_id;
-    let detail = json!({"as": new, "changed": changes(&row, &delivery, &edited)});
-    s.store.note(&signed.actor, "delivery.edit", &delivery.id.to_string(), Some(detail)).await?;
-    s.store.dismiss(&AppId::default(), &[delivery.id], &delivery.id.to_string(), None).await?;
+    if s.store.dismiss(&AppId::default(), &[delivery.id], &delivery.id.to_string(), None).await? > 0 {
+        let detail = json!({"as": new, "changed": changes(&row, &delivery, &edited)});
+        s.store.note(&signed.actor, "delivery.edit", &delivery.id.to_string(), Some(detail)).await?;
+    }
     s.console.facts.forget().await;
     let held = accepted.deliveries.iter().flatten().find_map(|d| d.reason.clone());
     let toast = match held {
