@@ -59,8 +59,31 @@ pub struct PluginRow {
     pub instances: Vec<(String, String)>,
     /// From a file, which may be read anew.
     pub reloadable: bool,
+    /// A newer version beside it.
+    pub trial: Option<TrialLine>,
     /// More of it can be made.
     pub makeable: bool,
+}
+
+/// A new version that takes a share of the deliveries.
+#[derive(Debug, Clone)]
+pub struct TrialLine {
+    pub version: String,
+    /// Percent.
+    pub share: u8,
+    pub since: Timestamp,
+    pub worked: u64,
+    pub failed: u64,
+}
+
+impl TrialLine {
+    fn came_to(&self) -> String {
+        let good = crate::format::count(self.worked);
+        match self.failed {
+            0 => format!("{good} went well, none failed."),
+            n => format!("{good} went well, {} failed.", crate::format::count(n)),
+        }
+    }
 }
 
 impl PluginRow {
@@ -116,6 +139,7 @@ mod tests {
             recipient: EVIL.into(),
             instances: vec![(EVIL.into(), EVIL.into())],
             reloadable: true,
+            trial: Some(TrialLine { version: EVIL.into(), share: 10, since: at, worked: 3, failed: 1 }),
             makeable: true,
         };
         let refused = RefusedRow { plugin: EVIL.into(), file: EVIL.into(), step: EVIL.into(), reason: EVIL.into(), at };

@@ -70,6 +70,18 @@ pub enum Signal {
         plugin: String,
         by: NodeId,
     },
+    /// Read a plugin's file anew, and give it a share of the deliveries beside the old version.
+    PluginTrial {
+        plugin: String,
+        share: u8,
+        by: NodeId,
+    },
+    /// A trial is over: the new version takes everything, or nothing.
+    PluginSettle {
+        plugin: String,
+        keep_new: bool,
+        by: NodeId,
+    },
     /// Signals of other nodes may have been lost: forget what is remembered by their grace and look at the rows again.
     /// Never travels; a node tells it to itself.
     Missed,

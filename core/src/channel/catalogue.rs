@@ -36,6 +36,15 @@ pub trait Source: Send + Sync + 'static {
     async fn reload(&self, plugin: &str) -> Result<Option<Arc<dyn Code>>, Refusal>;
 }
 
+/// A new version that takes a share of its plugin's deliveries, until somebody decides.
+#[derive(Clone)]
+pub struct Trial {
+    pub code: Arc<dyn Code>,
+    /// Percent.
+    pub share: u8,
+    pub since: Timestamp,
+}
+
 #[derive(Default)]
 pub struct Catalogue {
     shelf: RwLock<Shelf>,
@@ -50,6 +59,20 @@ struct Shelf {
     covered: BTreeMap<String, Arc<dyn Code>>,
     /// By plugin: beside its code when a newer version of it was refused.
     refusals: BTreeMap<String, Refusal>,
+    trials: BTreeMap<String, Trial>,
+}
+
+impl Shelf {
+    fn put(&mut self, code: Arc<dyn Code>) {
+        let name = code.description().name.clone();
+        self.refusals.remove(&name);
+        self.trials.remove(&name);
+        if let Some(old) = self.codes.insert(name.clone(), code)
+            && old.origin().isolation == "built-in"
+        {
+            self.covered.insert(name, old);
+        }
+    }
 }
 
 impl Catalogue {
@@ -73,16 +96,34 @@ impl Catalogue {
 
     /// In the old version's place, if there is one; its instances are replaced one by one.
     pub fn put(&self, code: Arc<dyn Code>) {
-        let name = code.description().name.clone();
+        self.shelf.write().unwrap_or_else(PoisonError::into_inner).put(code);
+        self.changed.notify_one();
+    }
+
+    /// Beside the version that runs, for a share of its deliveries.
+    pub fn try_out(&self, trial: Trial) {
+        let name = trial.code.description().name.clone();
         let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
         shelf.refusals.remove(&name);
-        if let Some(old) = shelf.codes.insert(name.clone(), code)
-            && old.origin().isolation == "built-in"
-        {
-            shelf.covered.insert(name, old);
+        shelf.trials.insert(name, trial);
+        drop(shelf);
+        self.changed.notify_one();
+    }
+
+    /// Ends a trial: the new version in the old one's place, or gone. None: there was no trial.
+    pub fn settle(&self, plugin: &str, keep_new: bool) -> Option<Trial> {
+        let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
+        let trial = shelf.trials.remove(plugin)?;
+        if keep_new {
+            shelf.put(trial.code.clone());
         }
         drop(shelf);
         self.changed.notify_one();
+        Some(trial)
+    }
+
+    pub fn trial(&self, plugin: &str) -> Option<Trial> {
+        self.shelf.read().unwrap_or_else(PoisonError::into_inner).trials.get(plugin).cloned()
     }
 
     /// What ran before goes on running.
@@ -95,6 +136,7 @@ impl Catalogue {
     pub fn remove(&self, plugin: &str) {
         let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
         shelf.refusals.remove(plugin);
+        shelf.trials.remove(plugin);
         shelf.codes.remove(plugin);
         if let Some(linked) = shelf.covered.remove(plugin) {
             shelf.codes.insert(plugin.to_owned(), linked);

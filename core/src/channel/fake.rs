@@ -231,7 +231,7 @@ pub fn registry(channels: Vec<Setup>, retry: &Retry, metrics: &Arc<Metrics>) -> 
                 Veil::default(),
                 metrics.clone(),
             );
-            runners.push(runner.clone());
+            runners.push(runner.clone().into());
             let setup =
                 InstanceSetup { enabled: true, config: serde_json::json!({}), limits: InstanceLimits::default() };
             let spec = Spec {
@@ -243,7 +243,7 @@ pub fn registry(channels: Vec<Setup>, retry: &Retry, metrics: &Arc<Metrics>) -> 
                 version: 0,
                 in_app,
             };
-            entries.push(Entry { spec, code: None, runner: Some(runner), failure: None });
+            entries.push(Entry { spec, code: None, runner: Some(runner), beside: None, failure: None });
         }
         guards.push((guard, Traits { enabled: true, in_app, recipient: None }, runners));
     }
@@ -276,7 +276,7 @@ pub fn notification() -> Arc<Notification> {
 }
 
 /// Code whose instances count what they are given. Its configuration says how the start goes: `{"start": "fail"}`,
-/// `{"start": "panic"}`, `{"start": "sick"}`; `"token"` is a secret.
+/// `{"start": "panic"}`, `{"start": "sick"}`; `"token"` is a secret. The version `broken` never starts.
 pub struct FakeCode {
     description: Description,
     pub ledger: Arc<Ledger>,
@@ -345,6 +345,9 @@ impl Code for FakeCode {
             Some("fail") => return Err(StartError::new(format!("no luck with {}", config["token"]))),
             Some("panic") => panic!("with {}", config["token"]),
             _ => {}
+        }
+        if self.description.version == "broken" {
+            return Err(StartError::new("not in this version"));
         }
         self.ledger.started.lock().unwrap().push(config.clone());
         let info = self.description.info();

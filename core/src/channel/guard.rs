@@ -52,11 +52,44 @@ pub struct Guard {
     metrics: Arc<Metrics>,
 }
 
+/// A newer version beside an instance, for a share of what the instance would take.
+pub struct Beside {
+    pub runner: Arc<Runner>,
+    /// Percent.
+    pub share: u8,
+    asked: AtomicU64,
+}
+
+impl Beside {
+    pub fn new(runner: Arc<Runner>, share: u8) -> Arc<Self> {
+        Arc::new(Self { runner, share, asked: AtomicU64::new(0) })
+    }
+
+    /// Whether this delivery is its: evenly, and the first one is.
+    fn turn(&self) -> bool {
+        let share = u64::from(self.share);
+        self.asked.fetch_add(1, Ordering::Relaxed) % 100 * share % 100 < share
+    }
+}
+
+/// One place in the order of failover.
+#[derive(Clone)]
+pub struct Place {
+    pub runner: Arc<Runner>,
+    pub beside: Option<Arc<Beside>>,
+}
+
+impl From<Arc<Runner>> for Place {
+    fn from(runner: Arc<Runner>) -> Self {
+        Self { runner, beside: None }
+    }
+}
+
 #[derive(Default)]
 struct Inner {
     traits: Traits,
     /// In the order in which they are tried; only those that run.
-    runners: Vec<Arc<Runner>>,
+    places: Vec<Place>,
 }
 
 /// What may begin now.
@@ -117,7 +150,14 @@ impl Guard {
 
     /// In the order in which they are tried.
     pub fn runners(&self) -> Vec<Arc<Runner>> {
-        self.lock().runners.clone()
+        self.lock().runners().cloned().collect()
+    }
+
+    /// Those and the newer versions beside them.
+    pub fn all_runners(&self) -> Vec<Arc<Runner>> {
+        let inner = self.lock();
+        let beside = inner.places.iter().filter_map(|p| p.beside.as_ref()).map(|b| b.runner.clone());
+        inner.runners().cloned().chain(beside).collect()
     }
 
     /// Says what is wrong with an address of this channel. Mail's form is known even while the channel is off.
@@ -184,7 +224,7 @@ impl Guard {
 
     /// Whether the only way forward is one delivery that tries its luck.
     pub fn is_on_trial(&self) -> bool {
-        let levels: Vec<_> = self.lock().runners.iter().map(|r| r.breaker_level()).collect();
+        let levels: Vec<_> = self.lock().runners().map(|r| r.breaker_level()).collect();
         !levels.contains(&0) && levels.contains(&1)
     }
 
@@ -220,9 +260,9 @@ impl Guard {
         let permits = (0..n).map(|_| {
             let offered = inner.in_order(now).find(|r| matches!(r.offer(now), Offer::Go(_) | Offer::Probe));
             // Something changed since: better one too many than a delivery that nobody looks after.
-            let runner = offered.or_else(|| inner.runners.iter().find(|r| r.breaker_level() == 0));
-            let runner = runner.or_else(|| inner.runners.first());
-            Permit::new(self.clone(), runner.map(Runner::seat))
+            let runner = offered.or_else(|| inner.runners().find(|r| r.breaker_level() == 0));
+            let runner = runner.or_else(|| inner.runners().next());
+            Permit::new(self.clone(), runner.map(|r| inner.beside(r, now).unwrap_or_else(|| r.seat())))
         });
         permits.collect()
     }
@@ -230,7 +270,7 @@ impl Guard {
     /// Whether the relay may bring work now.
     pub fn takes_work(&self) -> bool {
         let inner = self.lock();
-        inner.traits.enabled && !self.is_paused() && inner.runners.iter().any(|r| r.lets_work_in())
+        inner.traits.enabled && !self.is_paused() && inner.runners().any(|r| r.lets_work_in())
     }
 
     // --- what moves it ---------------------------------------------------------------------------------------
@@ -246,15 +286,15 @@ impl Guard {
     }
 
     /// The instances that run, in order, from now on. What was taken of others goes on where it is.
-    pub fn set(&self, traits: Traits, runners: Vec<Arc<Runner>>) {
-        *self.lock() = Inner { traits, runners };
+    pub fn set(&self, traits: Traits, places: Vec<impl Into<Place>>) {
+        *self.lock() = Inner { traits, places: places.into_iter().map(Into::into).collect() };
         self.show();
         self.bell.notify_one();
     }
 
     /// The channel is no more: its consumer ends.
     pub fn end(&self) {
-        self.set(Traits::default(), Vec::new());
+        self.set(Traits::default(), Vec::<Place>::new());
         self.gone.cancel();
         let label = m::ByChannel::new(self.name.as_str());
         self.metrics.channel_up.remove(&label);
@@ -265,7 +305,7 @@ impl Guard {
 
     /// An operator or a reload: one delivery may try at once.
     pub fn reset_breaker(&self) {
-        for runner in self.runners() {
+        for runner in self.all_runners() {
             runner.reset_breaker();
         }
         self.show();
@@ -273,7 +313,7 @@ impl Guard {
 
     /// The quick self-checks, called every 30 s.
     pub async fn check_health(&self) {
-        let runners = self.runners();
+        let runners = self.all_runners();
         futures_util::future::join_all(runners.iter().map(|r| r.check_health())).await;
         self.show();
     }
@@ -281,14 +321,14 @@ impl Guard {
     fn show(&self) {
         let inner = self.lock();
         let label = m::ByChannel::new(self.name.as_str());
-        let works = inner.traits.enabled && inner.runners.iter().any(|r| !r.is_failing());
+        let works = inner.traits.enabled && inner.runners().any(|r| !r.is_failing());
         self.metrics.channel_up.get_or_create(&label).set(i64::from(works));
         self.metrics.channel_paused.get_or_create(&label).set(i64::from(self.is_paused()));
         // The channel gets through while one of its instances does.
-        let level = inner.runners.iter().map(|r| r.breaker_level()).min().unwrap_or(0);
+        let level = inner.runners().map(|r| r.breaker_level()).min().unwrap_or(0);
         self.metrics.breaker_state.get_or_create(&label).set(level);
         if !inner.traits.in_app {
-            let workers: usize = inner.runners.iter().map(|r| r.concurrency()).sum();
+            let workers: usize = inner.runners().map(|r| r.concurrency()).sum();
             self.metrics.workers.get_or_create(&m::ByQueue::new(self.name.as_str())).set(workers as i64);
         }
     }
@@ -299,10 +339,21 @@ impl Guard {
 }
 
 impl Inner {
+    fn runners(&self) -> impl Iterator<Item = &Arc<Runner>> {
+        self.places.iter().map(|place| &place.runner)
+    }
+
+    /// The newer version's seat, if this one is its turn and it can.
+    fn beside(&self, runner: &Arc<Runner>, now: Instant) -> Option<Seat> {
+        let beside = self.places.iter().find(|p| Arc::ptr_eq(&p.runner, runner))?.beside.as_ref()?;
+        let free = beside.turn() && matches!(beside.runner.offer(now), Offer::Go(_));
+        free.then(|| beside.runner.seat())
+    }
+
     /// Those whose provider asked to slow down come last: they still send when nobody else can.
     fn in_order(&self, now: Instant) -> impl Iterator<Item = &Arc<Runner>> {
-        let fresh = self.runners.iter().filter(move |r| !r.is_resting(now));
-        fresh.chain(self.runners.iter().filter(move |r| r.is_resting(now)))
+        let fresh = self.runners().filter(move |r| !r.is_resting(now));
+        fresh.chain(self.runners().filter(move |r| r.is_resting(now)))
     }
 }
 
@@ -312,7 +363,7 @@ pub struct Permit {
     /// None when the channel has lost its last instance since the permit was taken.
     seat: Option<Seat>,
     /// Instances that have had their try in this attempt.
-    tried: Vec<String>,
+    tried: Vec<Arc<Runner>>,
 }
 
 impl Permit {
@@ -333,7 +384,9 @@ impl Permit {
 
     /// The channel has more than one instance that could make it.
     pub fn has_choice(&self) -> bool {
-        self.guard.lock().runners.len() > 1
+        let inner = self.guard.lock();
+        let other = |r: &Arc<Runner>| self.runner().is_none_or(|here| !Arc::ptr_eq(here, r));
+        inner.runners().any(other)
     }
 
     /// What the attempt said of its instance. `throttled` with the wait that its provider asks for, if it does.
@@ -347,20 +400,21 @@ impl Permit {
 
     /// Another instance than this one, if one can take a delivery now; this one is still there to fall back on.
     pub fn prefer_another(&mut self) {
-        let here = self.runner().map(|r| r.name().to_owned());
+        let here = self.runner().cloned();
         if self.move_on() {
-            self.tried.retain(|tried| Some(tried) != here.as_ref());
+            self.tried.retain(|tried| here.as_ref().is_none_or(|here| !Arc::ptr_eq(here, tried)));
         }
     }
 
     /// Moves on to the next instance that can take a delivery now and has not been tried in this attempt. False: there is
     /// none, and the permit stays where it is.
     pub fn move_on(&mut self) -> bool {
-        self.tried.extend(self.seat.as_ref().map(|seat| seat.runner().name().to_owned()));
+        self.tried.extend(self.seat.as_ref().map(|seat| seat.runner().clone()));
         let inner = self.guard.lock();
         let now = Instant::now();
         // Not to one that is on trial: this delivery has had its bad luck already.
-        let free = |r: &&Arc<Runner>| !self.tried.iter().any(|t| t == r.name()) && matches!(r.offer(now), Offer::Go(_));
+        let free =
+            |r: &&Arc<Runner>| !self.tried.iter().any(|t| Arc::ptr_eq(t, r)) && matches!(r.offer(now), Offer::Go(_));
         let Some(seat) = inner.in_order(now).find(free).map(Runner::seat) else { return false };
         drop(inner);
         self.seat = Some(seat);

@@ -2,13 +2,15 @@
 //!
 //! Owns: starting an instance beside the old one, the swap, the end of the old one, trying again what would not start, and
 //! the rows' way to the registry. Any failure leaves what runs running and says why. Absent on purpose: changing rows
-//! (`manage`), loading code (the loader's), who takes which delivery (the guard's).
+//! (`manage`), loading code (the loader's), a new version on trial (`trial`), who takes which delivery (the guard's).
+
+mod trial;
 
 use super::{
     breaker::Breaker,
-    catalogue::Catalogue,
+    catalogue::{Catalogue, Trial},
     code::{Code, Instance},
-    guard::{Guard, Traits},
+    guard::{Guard, Place, Traits},
     registry::{Entry, Registry, Wish},
     runner::{Runner, panic_text},
     setup::{
@@ -76,6 +78,8 @@ pub struct KeeperParts {
 struct State {
     running: BTreeMap<String, Running>,
     failed: BTreeMap<String, Failed>,
+    /// New versions on trial, by instance.
+    trials: BTreeMap<String, trial::Trying>,
     /// Counts up with each wish to restart an instance.
     restarts: HashMap<String, u64>,
 }
@@ -123,6 +127,8 @@ impl PartialEq for Make {
 enum Plan {
     Keep,
     Start(Make),
+    /// It is on trial already, and has won.
+    Promote(Make, Arc<Runner>),
     /// It failed like this a moment ago.
     Wait,
     Off,
@@ -186,9 +192,12 @@ impl Keeper {
             match wish {
                 Wish::Look => {}
                 // What was asked for at this node has been done here already.
-                Wish::Restart(_, by) | Wish::Reload(_, by) if by == self.parts.node => {}
+                Wish::Restart(_, by) | Wish::Reload(_, by) | Wish::Trial(_, _, by) | Wish::Settle(_, _, by)
+                    if by == self.parts.node => {}
                 Wish::Restart(name, _) => self.want_restart(&name).await,
-                Wish::Reload(plugin, _) => drop(self.reload(&plugin).await),
+                Wish::Reload(plugin, _) => drop(self.reload(&plugin, None).await),
+                Wish::Trial(plugin, share, _) => drop(self.reload(&plugin, Some(share)).await),
+                Wish::Settle(plugin, keep_new, _) => drop(self.parts.catalogue.settle(&plugin, keep_new)),
             }
             next = wishes.try_recv().ok();
         }
@@ -201,8 +210,9 @@ impl Keeper {
         state.failed.remove(instance);
     }
 
-    /// The plugin's file as it is now, beside the old; what is listed no more ends. Err: a sentence; the old goes on.
-    pub async fn reload(&self, plugin: &str) -> Result<(), super::catalogue::Refusal> {
+    /// The plugin's file as it is now, beside the old, for good or for a share of its deliveries; what is listed no more ends. Err: a
+    /// sentence; the old goes on.
+    pub async fn reload(&self, plugin: &str, share: Option<u8>) -> Result<(), super::catalogue::Refusal> {
         let refusal = |step: &str, reason: String| super::catalogue::Refusal {
             plugin: plugin.to_owned(),
             step: step.to_owned(),
@@ -218,7 +228,13 @@ impl Keeper {
         };
         match source.reload(plugin).await {
             Ok(Some(code)) => {
-                self.parts.catalogue.put(code);
+                // Of what does not run here yet nothing is to be kept.
+                match share.filter(|_| self.parts.catalogue.find(plugin).is_some()) {
+                    None => self.parts.catalogue.put(code),
+                    Some(share) => {
+                        self.parts.catalogue.try_out(Trial { code, share, since: self.parts.clock.now() });
+                    }
+                }
                 Ok(())
             }
             Ok(None) if linked => Err(own()),
@@ -237,7 +253,9 @@ impl Keeper {
     async fn next_try(&self) -> Option<Duration> {
         let now = Instant::now();
         let state = self.state.lock().await;
-        state.failed.values().map(|f| f.again_at.saturating_duration_since(now)).min()
+        let again = state.failed.values().map(|f| f.again_at.saturating_duration_since(now));
+        // A trial that goes wrong is taken back soon.
+        again.chain((!state.trials.is_empty()).then_some(trial::LOOK_EVERY)).min()
     }
 
     /// Reads the rows and makes what runs follow them. Returns when everything that could be started has been.
@@ -248,6 +266,7 @@ impl Keeper {
             return Ok(());
         }
         let specs = self.wished(rows.into_iter().map(Spec::from).collect(), &orders);
+        self.take_back_ill(&state).await;
         self.follow(&mut state, specs).await;
         Ok(())
     }
@@ -280,6 +299,11 @@ impl Keeper {
 
     async fn follow(&self, state: &mut State, specs: Vec<(Spec, Option<Failure>)>) {
         let plans: Vec<_> = specs.iter().map(|(spec, failure)| self.plan(state, spec, failure.clone())).collect();
+        for ((spec, _), plan) in specs.iter().zip(&plans) {
+            if matches!(plan, Plan::Promote(..)) {
+                state.trials.remove(&spec.name);
+            }
+        }
         let mut guards: BTreeMap<ChannelName, Arc<Guard>> = BTreeMap::new();
         for (spec, _) in &specs {
             let guard = || self.parts.registry.guard_of(&spec.channel);
@@ -294,6 +318,7 @@ impl Keeper {
                         let made = self.make(spec, &make, guard).await;
                         Done::Tried(make, made)
                     }
+                    Plan::Promote(make, runner) => Done::Tried(make, Ok(runner)),
                     Plan::Keep => Done::Kept,
                     Plan::Wait => Done::Waits,
                     Plan::Off => Done::Off,
@@ -302,6 +327,9 @@ impl Keeper {
             }
         });
         let started = join_all(started).await;
+        for runner in self.try_out(state, &specs, &guards).await {
+            self.let_go(runner);
+        }
         self.settle(state, specs.into_iter().map(|(spec, _)| spec).zip(started), guards);
     }
 
@@ -334,6 +362,9 @@ impl Keeper {
         };
         if state.running.get(&spec.name).is_some_and(|r| r.made_from == make) {
             return Plan::Keep;
+        }
+        if let Some(trying) = state.trials.get(&spec.name).filter(|t| t.made_from == make) {
+            return Plan::Promote(make, trying.beside.runner.clone());
         }
         let waits = |f: &Failed| f.made_from == make && Instant::now() < f.again_at;
         if state.failed.get(&spec.name).is_some_and(waits) { Plan::Wait } else { Plan::Start(make) }
@@ -418,7 +449,8 @@ impl Keeper {
                 runner.set_allowance(spec.allowance(code.as_ref()), registry.nodes());
             }
             state.running.extend(running.map(|r| (spec.name.clone(), r)));
-            entries.push(Entry { spec, code, runner, failure });
+            let beside = state.trials.get(&spec.name).map(|t| t.beside.clone()).filter(|_| runner.is_some());
+            entries.push(Entry { spec, code, runner, beside, failure });
         }
         // Deleted.
         out.extend(before.into_values().map(|old| old.runner));
@@ -427,9 +459,13 @@ impl Keeper {
         let channels = guards.into_values().map(|guard| channel_of(guard, &entries)).collect();
         registry.publish(channels, entries);
         for runner in out {
-            // Nobody gives it anything new from here on.
-            self.leaving.spawn(async move { runner.retire(DRAIN, STOP).await });
+            self.let_go(runner);
         }
+    }
+
+    /// Nobody gives it anything new from here on.
+    fn let_go(&self, runner: Arc<Runner>) {
+        self.leaving.spawn(async move { runner.retire(DRAIN, STOP).await });
     }
 
     /// Once, however often it is tried.
@@ -469,15 +505,15 @@ enum Done {
     Refused(Failure),
 }
 
-fn channel_of(guard: Arc<Guard>, entries: &[Entry]) -> (Arc<Guard>, Traits, Vec<Arc<Runner>>) {
+fn channel_of(guard: Arc<Guard>, entries: &[Entry]) -> (Arc<Guard>, Traits, Vec<Place>) {
     let of: Vec<_> = entries.iter().filter(|e| e.spec.channel == *guard.name()).collect();
     let traits = Traits {
         enabled: of.iter().any(|e| e.spec.setup.enabled),
         in_app: of.iter().any(|e| e.spec.in_app),
         recipient: of.iter().find_map(|e| Some(e.code.as_ref()?.description().recipient.format.clone())),
     };
-    let runners = of.iter().filter_map(|e| e.runner.clone()).collect();
-    (guard, traits, runners)
+    let place = |e: &&Entry| Some(Place { runner: e.runner.clone()?, beside: e.beside.clone() });
+    (guard, traits, of.iter().filter_map(place).collect())
 }
 
 type Fault = (&'static str, String, Vec<Problem>);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     channel::{
+        breaker::Verdict,
         catalogue::Refusal,
         fake::{FakeCode, Ledger, retry},
         manage::{ChangedInstance, NewInstance, NotDone, Wrong},
@@ -15,7 +16,8 @@ use crate::{
 };
 use campanile_model::{
     clock::SystemClock,
-    ports::{InstanceLimits, InstanceSetup},
+    ports::{InstanceLimits, InstanceSetup, SignalSink},
+    signal::Signal,
 };
 use campanile_plugin::Secret;
 use serde_json::json;
@@ -355,4 +357,87 @@ async fn another_node_s_change_is_followed_by_its_signal() {
     running.await.unwrap();
     assert_eq!(bench.ledger.started().len(), started + 1, "what was asked for here was done here already");
     bench.left().await;
+}
+
+fn on_trial(bench: &Bench, version: &str, share: u8) {
+    let code = FakeCode::new("sms", version, &bench.ledger);
+    bench.keeper.parts.catalogue.try_out(Trial { code, share, since: SystemClock.now() });
+}
+
+/// Versions of those who get the next deliveries.
+fn next(guard: &Arc<Guard>, n: usize) -> Vec<String> {
+    (0..n).map(|_| guard.take(1)[0].runner().unwrap().info().version.to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_new_version_on_trial_takes_its_share_and_then_everything_or_nothing() {
+    let bench = Bench::new().await;
+    bench.create("a", json!({"n": 1})).await;
+    on_trial(&bench, "2", 10);
+    bench.keeper.look().await.unwrap();
+    let guard = bench.guard();
+    let taken = next(&guard, 100);
+    assert_eq!((taken[0].as_str(), taken.iter().filter(|v| *v == "2").count()), ("2", 10), "evenly, and at once");
+    let mut permit = guard.take(1).remove(0);
+    assert!(permit.has_choice() && permit.move_on(), "what it could not send the old one may try");
+    assert_eq!(permit.runner().unwrap().info().version, "1");
+    drop(permit);
+    let view = bench.keeper.plugins().remove(0);
+    let trial = view.trial.unwrap();
+    assert_eq!((view.version.as_deref(), trial.version.as_str(), trial.share), (Some("1"), "2", 10));
+    let new = guard.all_runners()[1].clone();
+    let now = bench.keeper.settle_trial("sms", true, &actor()).await.unwrap();
+    assert!(now.version.as_deref() == Some("2") && now.trial.is_none(), "{now:?}");
+    assert!(Arc::ptr_eq(&guard.runners()[0], &new) && guard.all_runners().len() == 1, "it goes on as it is");
+    assert_eq!(bench.ledger.started().len(), 2, "nothing was started for it");
+    on_trial(&bench, "3", 50);
+    bench.keeper.look().await.unwrap();
+    assert!(next(&guard, 4).contains(&"3".to_owned()));
+    bench.keeper.settle_trial("sms", false, &actor()).await.unwrap();
+    assert_eq!(next(&guard, 4), ["2"; 4]);
+    assert!(matches!(bench.keeper.settle_trial("sms", false, &actor()).await, Err(NotDone::NotNow(_))));
+    bench.left().await;
+    assert_eq!(bench.ledger.stopped().len(), 2, "the first version and the third");
+}
+
+#[tokio::test]
+async fn a_trial_that_goes_wrong_is_taken_back() {
+    let bench = Bench::new().await;
+    bench.create("a", json!({"n": 1})).await;
+    let taken_back = |why: &str| {
+        let view = bench.keeper.plugins().remove(0);
+        let reason = view.refusal.unwrap().reason;
+        assert!(view.trial.is_none() && reason.contains("is taken back") && reason.contains(why), "{reason}");
+        assert_eq!(next(&bench.guard(), 3), ["1"; 3]);
+    };
+    on_trial(&bench, "broken", 10);
+    bench.keeper.look().await.unwrap();
+    taken_back("not in this version");
+    on_trial(&bench, "2", 50);
+    bench.keeper.look().await.unwrap();
+    bench.guard().take(1)[0].report(Verdict::Misconfigured, None, Some("401 by the provider"));
+    bench.keeper.look().await.unwrap();
+    taken_back("401 by the provider");
+    bench.left().await;
+    assert_eq!(bench.ledger.stopped().len(), 1);
+    let audit = bench.keeper.parts.store.audit(None, 10).await.unwrap();
+    assert!(audit.iter().filter(|a| a.action == "plugin.roll_back" && a.actor == "system").count() == 2, "{audit:?}");
+}
+
+#[tokio::test]
+async fn other_nodes_hear_of_a_trial_and_of_its_end() {
+    let bench = Bench::new().await;
+    bench.create("a", json!({"n": 1})).await;
+    let (registry, other) = (&bench.keeper.parts.registry, NodeId::new());
+    on_trial(&bench, "2", 50);
+    bench.keeper.look().await.unwrap();
+    let keeper = tokio::spawn(bench.keeper.clone().run(Duration::from_secs(15)));
+    let settle = |by| Signal::PluginSettle { plugin: "sms".to_owned(), keep_new: true, by };
+    registry.signal(&settle(bench.keeper.parts.node));
+    registry.signal(&settle(other));
+    while next(&bench.guard(), 2) != ["2", "2"] {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    bench.keeper.close();
+    keeper.await.unwrap();
 }

@@ -8,7 +8,7 @@
 use super::{
     breaker::Limits,
     code::Code,
-    guard::{Guard, Traits},
+    guard::{Beside, Guard, Place, Traits},
     runner::Runner,
     spec::Spec,
     view::{ChannelView, Failure, InstanceView},
@@ -54,6 +54,10 @@ pub enum Wish {
     Restart(String, NodeId),
     /// A plugin's file, as asked for at that node.
     Reload(String, NodeId),
+    /// A plugin's file, for this share of the deliveries.
+    Trial(String, u8, NodeId),
+    /// The end of a trial; whether the new version stays.
+    Settle(String, bool, NodeId),
 }
 
 /// An instance as the keeper last left it.
@@ -62,6 +66,8 @@ pub struct Entry {
     pub spec: Spec,
     pub code: Option<Arc<dyn Code>>,
     pub runner: Option<Arc<Runner>>,
+    /// A newer version on trial.
+    pub beside: Option<Arc<Beside>>,
     /// Why what is wished for does not run; an older version of it may.
     pub failure: Option<Failure>,
 }
@@ -163,7 +169,9 @@ impl Registry {
     /// How many nodes share the instances' rates.
     pub fn set_nodes(&self, nodes: usize) {
         if self.nodes.swap(nodes.max(1), Ordering::Relaxed) != nodes.max(1) {
-            for runner in self.entries().iter().filter_map(|e| e.runner.as_ref()) {
+            let entries = self.entries();
+            let beside = entries.iter().filter_map(|e| e.beside.as_ref()).map(|b| &b.runner);
+            for runner in entries.iter().filter_map(|e| e.runner.as_ref()).chain(beside) {
                 runner.set_allowance(runner.allowance(), nodes);
             }
         }
@@ -190,11 +198,11 @@ impl Registry {
     }
 
     /// From now on these are the channels and their instances. What was under way goes on where it is.
-    pub(super) fn publish(&self, channels: Vec<(Arc<Guard>, Traits, Vec<Arc<Runner>>)>, entries: Vec<Entry>) {
+    pub(super) fn publish(&self, channels: Vec<(Arc<Guard>, Traits, Vec<Place>)>, entries: Vec<Entry>) {
         let old = self.channels();
         let new: Channels = channels.iter().map(|(guard, ..)| (guard.name().clone(), guard.clone())).collect();
-        for (guard, traits, runners) in channels {
-            guard.set(traits, runners);
+        for (guard, traits, places) in channels {
+            guard.set(traits, places);
         }
         let same = old.len() == new.len() && new.iter().all(|(n, g)| old.get(n).is_some_and(|o| o.id() == g.id()));
         let ended: Vec<_> = old.values().filter(|g| !new.contains_key(g.name())).cloned().collect();
@@ -242,6 +250,10 @@ impl SignalSink for Registry {
             Signal::InstanceReset(name) => drop(self.reset_instance(name)),
             Signal::InstanceRestart { instance, by } => self.wish(Wish::Restart(instance.clone(), *by)),
             Signal::PluginReload { plugin, by } => self.wish(Wish::Reload(plugin.clone(), *by)),
+            Signal::PluginTrial { plugin, share, by } => self.wish(Wish::Trial(plugin.clone(), *share, *by)),
+            Signal::PluginSettle { plugin, keep_new, by } => {
+                self.wish(Wish::Settle(plugin.clone(), *keep_new, *by));
+            }
             _ => {}
         }
     }

@@ -92,6 +92,14 @@ struct Inner {
     last_error: Option<String>,
     health: Health,
     bucket: Option<Bucket>,
+    tally: Tally,
+}
+
+/// What became of attempts since it was started, as far as they speak of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub worked: u64,
+    pub failed: u64,
 }
 
 /// What an operator sees of it.
@@ -140,6 +148,7 @@ impl Runner {
                 last_error: None,
                 health: Health::Ok,
                 bucket: allowance.rate.map(|rate| Bucket::full(rate.per_second(), Instant::now())),
+                tally: Tally::default(),
             }),
             bell,
             cut: CancellationToken::new(),
@@ -185,6 +194,10 @@ impl Runner {
     pub fn is_failing(&self) -> bool {
         let inner = self.lock();
         matches!(inner.health, Health::Failing(_)) || inner.breaker.level() == 2
+    }
+
+    pub fn tally(&self) -> Tally {
+        self.lock().tally
     }
 
     pub fn is_resting(&self, now: Instant) -> bool {
@@ -500,6 +513,10 @@ impl Seat {
         } else if verdict == Verdict::Works {
             let most = inner.allowance.concurrency.max(1) as f64;
             inner.allowed = (inner.allowed + 1.0 / inner.allowed).min(most);
+        }
+        match verdict {
+            Verdict::Works => inner.tally.worked += 1,
+            _ => inner.tally.failed += 1,
         }
         let error = if verdict == Verdict::Works { None } else { error };
         runner.moved(&mut inner, error, |b| b.report(now, verdict));

@@ -452,7 +452,9 @@ impl SignalSink for Hub {
             | Signal::InstancesChanged
             | Signal::InstanceReset(_)
             | Signal::InstanceRestart { .. }
-            | Signal::PluginReload { .. } => {}
+            | Signal::PluginReload { .. }
+            | Signal::PluginTrial { .. }
+            | Signal::PluginSettle { .. } => {}
         }
     }
 

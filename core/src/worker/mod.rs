@@ -193,7 +193,7 @@ impl Worker {
             Ok(Err(e)) => tracing::error!(error = &e as &dyn std::error::Error, "Could not give leases back"),
             Err(_) => tracing::error!("Could not give leases back in time; they will lapse"),
         }
-        let runners: Vec<_> = ctx.channels.guards().iter().flat_map(|guard| guard.runners()).collect();
+        let runners: Vec<_> = ctx.channels.guards().iter().flat_map(|guard| guard.all_runners()).collect();
         futures_util::future::join_all(runners.iter().map(|runner| runner.stop(CHANNEL_STOP))).await;
     }
 }

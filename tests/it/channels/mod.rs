@@ -18,6 +18,7 @@ mod files_reload;
 mod files_rust;
 mod files_shipped;
 mod files_static;
+mod files_trial;
 mod instances;
 mod instances_shared;
 mod provider;

@@ -80,8 +80,26 @@ pub struct PluginView {
     pub origin: Option<CodeOrigin>,
     /// The newest file that was refused; what ran before goes on.
     pub refusal: Option<Refusal>,
+    /// A newer version that takes a share of the deliveries.
+    pub trial: Option<TrialView>,
     /// Names of its instances.
     pub instances: Vec<String>,
+}
+
+/// A new version on trial. What became of its deliveries is this node's.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct TrialView {
+    pub version: String,
+    pub sha256: Option<String>,
+    /// Percent of the deliveries.
+    pub share: u8,
+    #[serde(with = "clock::wire")]
+    #[schema(value_type = String, format = "date-time")]
+    pub since: Timestamp,
+    /// Attempts that the far side answered sensibly, be it with a refusal.
+    pub worked: u64,
+    /// Attempts that speak against it. A few in a row, or one crash, and it is taken back by itself.
+    pub failed: u64,
 }
 
 impl PluginView {
@@ -97,6 +115,7 @@ impl PluginView {
             config_schema: None,
             origin: None,
             refusal: None,
+            trial: None,
             instances,
         }
     }
@@ -197,6 +216,7 @@ impl Keeper {
                     config_schema: Some(d.config_schema.clone()).filter(|s| !s.is_null()),
                     origin: Some(code.origin()),
                     refusal: None,
+                    trial: self.trial(&d.name),
                     instances: instances(&d.name),
                 }
             })
@@ -214,6 +234,21 @@ impl Keeper {
         }
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    fn trial(&self, plugin: &str) -> Option<TrialView> {
+        let trial = self.parts().catalogue.trial(plugin)?;
+        let entries = self.parts().registry.entries();
+        let of = entries.iter().filter(|e| e.spec.plugin == plugin).filter_map(|e| e.beside.as_ref());
+        let tallies: Vec<_> = of.map(|beside| beside.runner.tally()).collect();
+        Some(TrialView {
+            version: trial.code.description().version.clone(),
+            sha256: trial.code.origin().sha256,
+            share: trial.share,
+            since: trial.since,
+            worked: tallies.iter().map(|t| t.worked).sum(),
+            failed: tallies.iter().map(|t| t.failed).sum(),
+        })
     }
 
     /// This node's picture of every instance, by channel and there in the order of failover.
@@ -394,21 +429,57 @@ impl Keeper {
         Ok(())
     }
 
-    /// The plugin's file as it is now, on all nodes; the answer is this node's. One that is listed no more has no version.
-    pub async fn reload_plugin(&self, plugin: &str, actor: &Actor) -> Done<PluginView> {
+    /// The plugin's file as it is now, on all nodes; the answer is this node's. One that is listed no more has no version. With a
+    /// `share` the new version takes so many percent of the deliveries and the old one the rest, until [`Self::settle_trial`].
+    pub async fn reload_plugin(&self, plugin: &str, share: Option<u8>, actor: &Actor) -> Done<PluginView> {
         let known = |p: &PluginView| p.name == plugin;
         let before = self.plugins().into_iter().find(known);
         if self.parts().catalogue.source().is_none() && before.is_none() {
             return Err(NotDone::NotFound("plugin"));
         }
-        self.parts().store.note(actor, "plugin.reload", plugin, None).await?;
-        self.reload(plugin).await.map_err(NotDone::Refused)?;
+        if let Some(share) = share {
+            if !(1..=99).contains(&share) {
+                let message =
+                    "must be a whole number of percent from 1 to 99; without it the new version takes everything";
+                return Err(NotDone::Invalid(vec![Wrong::new("share", message)]));
+            }
+            if before.as_ref().is_none_or(|p| p.version.is_none()) {
+                return Err(NotDone::NotNow(format!(
+                    "no version of {plugin} runs that could take the rest; leave share out"
+                )));
+            }
+        }
+        let detail = share.map(|share| serde_json::json!({ "share": share }));
+        self.parts().store.note(actor, "plugin.reload", plugin, detail).await?;
+        self.reload(plugin, share).await.map_err(NotDone::Refused)?;
         self.look().await?;
-        let by = self.parts().node;
-        self.parts().bus.publish(Signal::PluginReload { plugin: plugin.to_owned(), by });
+        let (plugin_, by) = (plugin.to_owned(), self.parts().node);
+        self.parts().bus.publish(match share {
+            None => Signal::PluginReload { plugin: plugin_, by },
+            Some(share) => Signal::PluginTrial { plugin: plugin_, share, by },
+        });
         let now = self.plugins().into_iter().find(known);
         let gone = || before.map(|old| PluginView::without_code(plugin, old.instances));
         now.or_else(gone).ok_or(NotDone::NotFound("plugin"))
+    }
+
+    /// Ends a trial on all nodes: the new version takes everything, or the old one has it back.
+    pub async fn settle_trial(&self, plugin: &str, keep_new: bool, actor: &Actor) -> Done<PluginView> {
+        let known = |p: &PluginView| p.name == plugin;
+        if !self.plugins().iter().any(known) {
+            return Err(NotDone::NotFound("plugin"));
+        }
+        let Some(trial) = self.parts().catalogue.trial(plugin) else {
+            return Err(NotDone::NotNow(format!("no new version of {plugin} is on trial")));
+        };
+        let action = if keep_new { "plugin.promote" } else { "plugin.roll_back" };
+        let detail = serde_json::json!({ "version": trial.code.description().version });
+        self.parts().store.note(actor, action, plugin, Some(detail)).await?;
+        self.parts().catalogue.settle(plugin, keep_new);
+        self.look().await?;
+        let by = self.parts().node;
+        self.parts().bus.publish(Signal::PluginSettle { plugin: plugin.to_owned(), keep_new, by });
+        self.plugins().into_iter().find(known).ok_or(NotDone::NotFound("plugin"))
     }
 
     // --- parts -----------------------------------------------------------------------------------------------

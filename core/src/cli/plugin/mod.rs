@@ -32,7 +32,16 @@ pub enum Command {
     /// Take a plugin off the list.
     Remove { name: String },
     /// Tell a running server to take a plugin as the list names it now: beside the old version, which goes on if it is refused.
-    Reload { name: String },
+    Reload {
+        name: String,
+        /// Percent of the deliveries, 1 to 99, that the new version takes at first; everything, when it is left out.
+        #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=99))]
+        share: Option<u8>,
+    },
+    /// Give the version that is on trial everything.
+    Promote { name: String },
+    /// Take the version that is on trial back.
+    Rollback { name: String },
 }
 
 pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
@@ -47,7 +56,9 @@ pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
         Command::Add(args) => lock::add(args, global, out).await,
         Command::List => lock::list(global, out),
         Command::Remove { name } => lock::remove(&name, global, out),
-        Command::Reload { name } => reload::run(&name, global, out).await,
+        Command::Reload { name, share } => reload::run(&name, share, global, out).await,
+        Command::Promote { name } => reload::settle(&name, "promote", global, out).await,
+        Command::Rollback { name } => reload::settle(&name, "rollback", global, out).await,
     }
 }
 

@@ -46,6 +46,8 @@ mod kind {
     pub const WATCH: u8 = 14;
     pub const WATCHED: u8 = 15;
     pub const REST: u8 = 16;
+    pub const PLUGIN_TRIAL: u8 = 17;
+    pub const PLUGIN_SETTLE: u8 = 18;
 }
 
 /// A message ready for the broker.
@@ -163,6 +165,8 @@ impl Packer {
             Signal::Watch { conn, wish } => self.told(kind::WATCH, &(conn, wish)),
             Signal::Watched { conn, at, what } => self.told(kind::WATCHED, &(conn, at, what)),
             Signal::Rest { node, spread_ms } => self.told(kind::REST, &(node, spread_ms)),
+            Signal::PluginTrial { plugin, share, by } => self.told(kind::PLUGIN_TRIAL, &(plugin, share, by)),
+            Signal::PluginSettle { plugin, keep_new, by } => self.told(kind::PLUGIN_SETTLE, &(plugin, keep_new, by)),
             Signal::Missed => {}
         }
     }
@@ -378,6 +382,10 @@ fn signal(kind: u8, r: &mut Reader, wants: &impl Fn(&dyn UserRef) -> bool) -> Re
         kind::PLUGIN_RELOAD => named_by(r).map(|(plugin, by)| Some(Signal::PluginReload { plugin, by })),
         kind::WATCH => r.json().map(|(conn, wish)| Some(Signal::Watch { conn, wish })),
         kind::WATCHED => r.json().map(|(conn, at, what)| Some(Signal::Watched { conn, at, what })),
+        kind::PLUGIN_TRIAL => r.json().map(|(plugin, share, by)| Some(Signal::PluginTrial { plugin, share, by })),
+        kind::PLUGIN_SETTLE => {
+            r.json().map(|(plugin, keep_new, by)| Some(Signal::PluginSettle { plugin, keep_new, by }))
+        }
         kind::REST => r.json().map(|(node, spread_ms)| Some(Signal::Rest { node, spread_ms })),
         _ => return Read::Unknown,
     };

@@ -78,6 +78,8 @@ fn one_of_each() -> Vec<Signal> {
             what: Watched::Out("ü".to_owned()),
         },
         Signal::Rest { node: NodeId::new(), spread_ms: 60_000 },
+        Signal::PluginTrial { plugin: "slack".to_owned(), share: 10, by: NodeId::new() },
+        Signal::PluginSettle { plugin: "slack".to_owned(), keep_new: true, by: NodeId::new() },
     ];
     for mark in MarkAs::ALL {
         let ids = vec![NotificationId::new(), NotificationId::new()];

@@ -183,11 +183,46 @@ pub(super) async fn reload(
     headers: HeaderMap,
     posted: Posted,
 ) -> ApiResult<Response> {
-    let now = s.keeper.reload_plugin(&plugin, &signed.actor).await?;
-    let toast = match now.version {
-        Some(version) => Toast::ok(format!("{plugin} {version} is loaded; what ran before finishes what it has.")),
-        None => Toast::ok(format!("{plugin} is listed no more; its instances have ended.")),
+    let share = match posted.get("share").trim() {
+        "" | "100" => None,
+        share => Some(share.parse().map_err(|_| {
+            let message = "must be a whole number of percent, from 1 to 100";
+            ApiError::invalid(vec![FieldError::new("share", message)])
+        })?),
+    };
+    let now = s.keeper.reload_plugin(&plugin, share, &signed.actor).await?;
+    let toast = match (now.trial, now.version) {
+        (Some(trial), _) => Toast::ok(format!("{plugin} {} takes {} % of the deliveries.", trial.version, trial.share)),
+        (None, Some(version)) => {
+            Toast::ok(format!("{plugin} {version} is loaded; what ran before finishes what it has."))
+        }
+        (None, None) => Toast::ok(format!("{plugin} is listed no more; its instances have ended.")),
     };
     let back = if posted.has("back") { safe_back(posted.get("back")) } else { "/admin/plugins" };
     Ok(done(&s, &signed, &headers, back, toast))
+}
+
+/// The new version on trial takes everything.
+pub(super) async fn promote(
+    State(s): Host,
+    signed: Signed,
+    Path(plugin): Path<String>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let now = s.keeper.settle_trial(&plugin, true, &signed.actor).await?;
+    let version = now.version.unwrap_or_default();
+    let toast = Toast::ok(format!("{plugin} {version} takes everything; what ran before finishes what it has."));
+    Ok(done(&s, &signed, &headers, "/admin/plugins", toast))
+}
+
+/// Or nothing.
+pub(super) async fn take_back(
+    State(s): Host,
+    signed: Signed,
+    Path(plugin): Path<String>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let now = s.keeper.settle_trial(&plugin, false, &signed.actor).await?;
+    let toast = Toast::ok(format!("{plugin} {} has everything again.", now.version.unwrap_or_default()));
+    Ok(done(&s, &signed, &headers, "/admin/plugins", toast))
 }

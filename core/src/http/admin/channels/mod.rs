@@ -52,6 +52,8 @@ pub fn routes() -> Routes {
         .get("/admin/plugins/{plugin}/new", MANAGE, plugins::form)
         .post("/admin/plugins/{plugin}/new", MANAGE, plugins::make)
         .post("/admin/plugins/{plugin}/reload", MANAGE, acts::reload)
+        .post("/admin/plugins/{plugin}/promote", MANAGE, acts::promote)
+        .post("/admin/plugins/{plugin}/rollback", MANAGE, acts::take_back)
 }
 
 async fn list(State(s): State<Arc<Services>>, signed: Signed, headers: HeaderMap) -> ApiResult<Response> {

@@ -64,6 +64,13 @@ fn row(p: &PluginView, places: &[(String, String)]) -> ui::PluginRow {
         recipient: p.recipient.clone().unwrap_or_else(super::dash),
         instances: places.iter().filter(|(name, _)| p.instances.contains(name)).cloned().collect(),
         reloadable: from_file,
+        trial: p.trial.as_ref().map(|t| ui::TrialLine {
+            version: t.version.clone(),
+            share: t.share,
+            since: t.since,
+            worked: t.worked,
+            failed: t.failed,
+        }),
         makeable: is_makeable(p),
     }
 }
