@@ -404,17 +404,19 @@ async fn supervise(remote: Weak<Remote>, mut session: Session, mut quit: watch::
             () = desk.wedged.notified() => format!("its process was killed: {}", desk.life(None).detail.unwrap_or_default()),
         };
         session.process.kill();
-        let Some(mut remote_now) = remote.upgrade() else { return desk.end_all(&why) };
+        let Some(remote_now) = remote.upgrade() else { return desk.end_all(&why) };
         remote_now.set(None);
+        // Its state first: who hears of a delivery's end may ask at once how the instance is.
+        let mut pause = wait(&remote_now, &mut crashes, &why);
+        drop(remote_now);
         desk.end_all(&why);
         // Again, until it runs or has had its chances.
         let mut why = why;
         session = loop {
-            let Some(wait) = wait(&remote_now, &mut crashes, &why) else { return };
-            drop(remote_now);
+            let Some(next_try) = pause else { return };
             tokio::select! {
                 () = told(&mut quit) => return,
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(next_try) => {}
             }
             let Some(again) = remote.upgrade() else { return };
             desk.enter(State::Starting, Some(why.clone()), None);
@@ -430,7 +432,7 @@ async fn supervise(remote: Weak<Remote>, mut session: Session, mut quit: watch::
                 }
                 Err(next) => {
                     why = next;
-                    remote_now = again;
+                    pause = wait(&again, &mut crashes, &why);
                 }
             }
         };

@@ -1,7 +1,7 @@
 //! A new version of a plugin that is tried with a share of the deliveries first.
 
 use super::files_kit::{House, children, said, villain};
-use campanile_tests::prelude::*;
+use campanile_tests::{host::API_KEY, prelude::*};
 use rustix::process::{Pid, Signal, kill_process};
 
 const TWO: &str = "-DVERSION=\"2.0.0\"";
@@ -37,7 +37,7 @@ async fn at(house: &House, args: &[&str]) -> String {
 
 #[tokio::test]
 async fn a_new_version_takes_a_share_until_it_is_promoted() {
-    let house = with_a_trial("25").await;
+    let mut house = with_a_trial("25").await;
     let new = by_the_new(&house, 40).await;
     assert!((5..=15).contains(&new), "{new} of 40");
     let known = house.known("villain").await;
@@ -56,7 +56,7 @@ async fn a_new_version_takes_a_share_until_it_is_promoted() {
 
 #[tokio::test]
 async fn a_new_version_that_dies_on_trial_is_taken_back_and_nothing_is_lost() {
-    let house = with_a_trial("50").await;
+    let mut house = with_a_trial("50").await;
     let newest = children(house.host.pid()).into_iter().max().unwrap();
     kill_process(Pid::from_raw(newest as i32).unwrap(), Signal::KILL).unwrap();
     until("it is taken back", || async { house.known("villain").await["trial"].is_null().then_some(()) }).await;

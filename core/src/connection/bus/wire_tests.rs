@@ -176,7 +176,7 @@ fn nothing_is_built_of_users_that_are_not_here() {
     let back = read(&packed(&all), |user| user.user() == "user-00001" && user.app() == "default");
     let push = back.iter().find_map(|s| if let Signal::Push { users, .. } = s { Some(users) } else { None }).unwrap();
     assert_eq!(push.len(), 1);
-    assert_eq!(back.len(), 15, "of the rest only what is about no user: {back:#?}");
+    assert_eq!(back.len(), 17, "of the rest only what is about no user: {back:#?}");
 }
 
 #[test]

@@ -30,6 +30,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How often a consumer that hears nothing asks whether that can be.
 const ASK: Duration = Duration::from_secs(1);
+/// A consumer that hears nothing for so long begins anew. Of a queue that somebody deletes and makes again at once, RabbitMQ 3.10 keeps
+/// the old consumers: it counts them, and hands them what nobody gets, until their channel ends. No look at the queue shows it while
+/// they may hold more.
+const RENEW: Duration = Duration::from_secs(15);
 /// Looks in a row that must speak against it: one may fall between a message's coming and our taking it, or into an election.
 const LOOKS: u32 = 3;
 
@@ -42,6 +46,9 @@ pub(super) struct RabbitSubscription {
     consumer: Option<Consumer>,
     /// Received and not handed out yet: kept here, so that a cancelled `receive` forgets nothing.
     inbox: VecDeque<(Delivery, Result<DeliveryId, String>)>,
+    prefetch: u16,
+    /// The newest that was handed out, until it is acked.
+    owed: Option<u64>,
     /// A close waits for it.
     _token: TaskTrackerToken,
 }
@@ -63,8 +70,10 @@ impl RabbitSubscription {
             amqp,
             consumer: None,
             inbox: VecDeque::new(),
+            prefetch,
+            owed: None,
         };
-        match timeout(SETUP, made.consume(prefetch)).await {
+        match timeout(SETUP, made.consume()).await {
             Ok(Ok(consumer)) => made.consumer = Some(consumer),
             Ok(Err(e)) => return Err(made.lost(&e)),
             Err(_) => {
@@ -74,12 +83,20 @@ impl RabbitSubscription {
         Ok(made)
     }
 
-    async fn consume(&self, prefetch: u16) -> lapin::Result<Consumer> {
+    async fn consume(&self) -> lapin::Result<Consumer> {
         // Per consumer: quorum queues know no other.
-        self.amqp.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
+        self.amqp.basic_qos(self.prefetch, BasicQosOptions { global: false }).await?;
         let options = BasicConsumeOptions { no_ack: false, ..BasicConsumeOptions::default() };
         let queue = topology::work_queue(&self.channel).into();
         self.amqp.basic_consume(queue, "".into(), options, FieldTable::default()).await
+    }
+
+    /// As if it had just been made. What the old consumer holds goes back with its channel.
+    async fn renew(&mut self) -> Result<(), QueueError> {
+        let (shared, session) = (self.shared.clone(), self.session.clone());
+        let mut fresh = Self::new(shared, session, self.channel.clone(), self.prefetch).await?;
+        std::mem::swap(self, &mut fresh);
+        Ok(())
     }
 
     /// What an error means for others: a connection that is dead is dead for all, a missing queue is declared again.
@@ -166,13 +183,15 @@ impl Subscription for RabbitSubscription {
                 let first = tokio::select! {
                     biased;
                     () = closed.cancelled() => return Err(QueueError::Closed),
-                    first = consumer.next() => Some(first),
-                    () = forgotten(&self.shared, &self.channel) => None,
+                    first = consumer.next() => first,
+                    () = forgotten(&self.shared, &self.channel) => return Err(self.unknown()),
+                    // A tag that is still to be acked is of this consumer's channel.
+                    () = tokio::time::sleep(RENEW), if self.owed.is_none() => {
+                        self.renew().await?;
+                        continue;
+                    }
                 };
-                match first {
-                    Some(first) => self.keep(first)?,
-                    None => return Err(self.unknown()),
-                }
+                self.keep(first)?;
             }
             while self.inbox.len() < max
                 && let Some(more) = self.consumer.as_mut().and_then(|c| c.next().now_or_never())
@@ -180,7 +199,8 @@ impl Subscription for RabbitSubscription {
                 self.keep(more)?;
             }
             let envelopes = self.readable(max).await?;
-            if !envelopes.is_empty() {
+            if let Some(last) = envelopes.last() {
+                self.owed = Some(last.tag);
                 return Ok(envelopes);
             }
         }
@@ -189,7 +209,9 @@ impl Subscription for RabbitSubscription {
     /// By the channel and not by the message: a channel that is closed refuses, and there is no other that the tag could
     /// mean by mistake.
     async fn ack_through(&mut self, tag: u64) -> Result<(), QueueError> {
-        self.amqp.basic_ack(tag, BasicAckOptions { multiple: true }).await.map_err(|e| self.lost(&e))
+        self.amqp.basic_ack(tag, BasicAckOptions { multiple: true }).await.map_err(|e| self.lost(&e))?;
+        self.owed = self.owed.filter(|owed| *owed > tag);
+        Ok(())
     }
 }
 
