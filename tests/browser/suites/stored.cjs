@@ -30,7 +30,8 @@ const FULL = {
 const [SAME, OTHER] = [0.005, 0.05];
 /** Pages at a time. */
 const ABREAST = 2;
-const LOOK = { viewport: { width: 1024, height: 768 }, reducedMotion: 'reduce', timezoneId: 'UTC', locale: 'en-GB', bypassCSP: true };
+/** At half size: the repository keeps every one of them, and what breaks is seen all the same. */
+const LOOK = { viewport: { width: 1024, height: 768 }, deviceScaleFactor: 0.5, reducedMotion: 'reduce', timezoneId: 'UTC', locale: 'en-GB', bypassCSP: true };
 
 let relay;
 exports.prepare = async () => {
@@ -80,8 +81,8 @@ function stilled() {
   }
   for (const input of document.querySelectorAll('input')) if (input.type !== 'checkbox' && input.type !== 'radio') input.value = still(input.value);
 }
-/** Plots and bars show measured figures; the status sentence and the tail come and go with them. */
-const COVERED = '.plot, .spark, .sparkline, .bar, #toasts { visibility: hidden !important }';
+/** Plots and bars show measured figures, and the status sentence judges them. */
+const COVERED = '.plot, .spark, .sparkline, .bar, #toasts { visibility: hidden !important } .say { display: none !important }';
 
 /** The share of pixels in which two pictures differ by more than a shade; 1 when their sizes do. */
 async function difference(page, a, b) {
@@ -100,20 +101,6 @@ async function difference(page, a, b) {
     }
     return differ / (x.data.length / 4);
   }, [a.toString('base64'), b.toString('base64')]);
-}
-
-/** A third of a PNG, and not a pixel less. */
-async function packed(page, png) {
-  const text = await page.evaluate(async (base64) => {
-    const image = await createImageBitmap(new Blob([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))]));
-    const canvas = new OffscreenCanvas(image.width, image.height);
-    canvas.getContext('2d').drawImage(image, 0, 0);
-    const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: 'image/webp', quality: 1 })).arrayBuffer());
-    let binary = '';
-    for (const byte of bytes) binary += String.fromCharCode(byte);
-    return btoa(binary);
-  }, png.toString('base64'));
-  return Buffer.from(text, 'base64');
 }
 
 async function compare(browser, server, pages) {
@@ -136,8 +123,8 @@ async function compare(browser, server, pages) {
       for (const colorScheme of ['light', 'dark']) {
         await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
         const now = await page.screenshot({ style: COVERED, animations: 'disabled', caret: 'hide' });
-        const file = path.join(folder, `${name}-${colorScheme}.webp`);
-        if (write) fs.writeFileSync(file, await packed(bench, now));
+        const file = path.join(folder, `${name}-${colorScheme}.png`);
+        if (write) fs.writeFileSync(file, now);
         const share = await difference(bench, fs.readFileSync(file), now);
         if (share > (same ? SAME : OTHER)) {
           const kept = path.join(pictures, `now-${name}-${colorScheme}.png`);
