@@ -290,6 +290,10 @@ impl Status {
         self.store.replay_many(app, ids, target, actor).await
     }
 
+    pub async fn hasten(&self, app: &AppId, id: DeliveryId, actor: &Actor) -> StoreResult<bool> {
+        self.store.hasten(app, id, actor).await
+    }
+
     /// By another channel, each for itself.
     pub async fn move_dead(
         &self,

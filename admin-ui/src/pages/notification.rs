@@ -83,6 +83,8 @@ pub struct Lane {
     pub others: Vec<String>,
     /// It may be tried again.
     pub dead: bool,
+    /// For its next try, which may be now.
+    pub waits: bool,
 }
 
 /// One thing that happened, or will.
@@ -229,6 +231,7 @@ mod tests {
             steps,
             movable: true,
             others: vec![EVIL.into()],
+            waits: true,
             dead: true,
         }
     }

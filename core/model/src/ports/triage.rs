@@ -120,6 +120,8 @@ pub trait TriageStore: Send + Sync + 'static {
         target: &str,
         actor: Option<&Actor>,
     ) -> StoreResult<Vec<ReplayOutcome>>;
+    /// The next try of what failed now, whatever the schedule says; it counts as that try. Audited. False: it does not wait for one.
+    async fn hasten(&self, app: &AppId, id: DeliveryId, actor: &Actor) -> StoreResult<bool>;
     /// Puts dead letters out of sight: they stay dead, in their notification and until retention. Returns how many were
     /// in sight. Audited like [`replay_many`](Self::replay_many).
     async fn dismiss(&self, app: &AppId, ids: &[DeliveryId], target: &str, actor: Option<&Actor>) -> StoreResult<u64>;

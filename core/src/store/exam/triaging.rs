@@ -13,6 +13,7 @@ pub(super) mod tests {
         what_failed_is_found_by_its_error,
         the_dead_are_grouped_by_their_cause,
         many_are_replayed_in_one_act,
+        what_waits_for_its_next_try_is_tried_at_once,
         what_is_dead_goes_by_another_channel,
         what_is_dismissed_stays_dead_and_can_be_taken_back,
         a_bulk_act_shows_its_progress_and_can_be_stopped,
@@ -40,6 +41,20 @@ async fn dead_by(exam: &Exam, user: &str, host: &str, code: &str) -> (DeliveryId
     let end = Finish { code: Some(code.to_owned()), ..finish(&claimed, dead("permanent")) };
     assert!(exam.finish(end).await.unwrap().ours);
     (claimed.delivery_id, sent.id)
+}
+
+async fn what_waits_for_its_next_try_is_tried_at_once(exam: Exam) {
+    let sent = exam.send(mail("ada")).await;
+    let id = sent.deliveries[0].delivery_id;
+    assert!(!exam.hasten(&app(), id, &actor()).await.unwrap(), "it has not been tried yet");
+    let first = exam.claim_one(id).await;
+    exam.end(&first, NextStep::RetryIn { delay_ms: 3_600_000 }).await;
+    assert!(!exam.hasten(&AppId::from("other"), id, &actor()).await.unwrap());
+    assert!(exam.hasten(&app(), id, &actor()).await.unwrap());
+    assert!(!exam.hasten(&app(), id, &actor()).await.unwrap(), "of two at once one does it");
+    let second = exam.claim_one(id).await;
+    assert_eq!((second.attempt, second.spent), (2, first.spent + 1), "it is the try that was to come, no other one");
+    assert!(exam.audit(None, 10).await.unwrap().iter().filter(|a| a.action == "delivery.hasten").count() == 1);
 }
 
 async fn lanes_tell_channels_and_states_apart(exam: Exam) {

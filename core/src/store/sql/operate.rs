@@ -1,4 +1,4 @@
-//! What operators do: cancel, pause, resume.
+//! What operators do: cancel, try at once, pause, resume.
 
 use super::{
     SqlStore, audit,
@@ -11,7 +11,7 @@ use super::{
 };
 use async_trait::async_trait;
 use campanile_model::{
-    AppId, ChannelName, DeliveryState, NotificationId, Timestamp,
+    AppId, ChannelName, DeliveryId, DeliveryState, NotificationId, Timestamp,
     ports::{Actor, CancelOutcome, Pause, StoreResult},
     state::reason,
 };
@@ -19,6 +19,37 @@ use serde_json::json;
 
 /// Held rows that one transaction of a resume makes due.
 const RELEASE_BATCH: i64 = 1_000;
+
+/// What waits for its next try is tried at once.
+pub struct Hasten {
+    pub app: AppId,
+    pub id: DeliveryId,
+    pub actor: Actor,
+}
+
+#[async_trait]
+impl Operation for Hasten {
+    type Output = bool;
+    const NAME: &'static str = "hasten";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<bool> {
+        let now = tx.now;
+        let hastened = tx
+            .exec(
+                "trying a delivery at once",
+                sql("UPDATE deliveries SET next_attempt_at = $1, relay_at = $1, relay_n = 0
+                     WHERE id = $2 AND app = $3 AND state = 'retrying' AND next_attempt_at > $1")
+                .bind(now)
+                .bind(self.id.0)
+                .bind(self.app.as_str()),
+            )
+            .await?;
+        if hastened > 0 {
+            audit::append(tx, &self.actor, "delivery.hasten", &self.id.to_string(), None).await?;
+        }
+        Ok(hastened > 0)
+    }
+}
 
 pub struct Cancel {
     pub app: AppId,

@@ -410,6 +410,9 @@ impl TriageStore for SqlStore {
     ) -> StoreResult<Vec<ReplayOutcome>> {
         self.replay_each(app, ids, target, actor).await
     }
+    async fn hasten(&self, app: &AppId, id: DeliveryId, actor: &Actor) -> StoreResult<bool> {
+        self.write(operate::Hasten { app: app.clone(), id, actor: actor.clone() }).await
+    }
     async fn dismiss(&self, app: &AppId, ids: &[DeliveryId], target: &str, actor: Option<&Actor>) -> StoreResult<u64> {
         self.set_dismissed(app, ids, target, actor, true).await
     }

@@ -48,6 +48,11 @@ pub async fn retry(
     let (app, id) = (AppId::default(), id_of(&id)?);
     let detail = s.store.notification(&app, id, None).await?.ok_or_else(|| ApiError::not_found("notification"))?;
     let one = posted.get("delivery").parse().ok().map(DeliveryId);
+    if let Some(one) = one
+        && s.status.hasten(&app, one, &signed.actor).await?
+    {
+        return Ok(done(&s, &signed, &headers, posted.get("back"), Toast::ok("Its next try is now.")));
+    }
     let ids: Vec<DeliveryId> = match one {
         Some(one) => vec![one],
         None => detail.deliveries.iter().filter(|d| d.state == DeliveryState::Dead).map(|d| d.id).collect(),
@@ -71,19 +76,20 @@ pub async fn cancel(
     posted: Posted,
 ) -> ApiResult<Response> {
     signed.may(&posted, Role::Operator)?;
-    let id = id_of(&id)?;
+    let (app, id) = (AppId::default(), id_of(&id)?);
+    let pending = super::super::notifications::pending(&s, &app, &[id]).await?;
     let question = Ask {
-        title: "Cancel what is pending?".into(),
+        title: format!("Cancel {}?", counted(pending, "pending delivery")),
         consequence: "What waits is not sent any more. What was sent stays sent. This can't be taken back.".into(),
         label: "Cancel pending".into(),
         word: "cancel",
-        count: 1,
+        count: pending,
         action: format!("{}/cancel", path_of(id)),
     };
     if let Some(asking) = ask(&s, &signed, &headers, &posted, question).await? {
         return Ok(asking);
     }
-    let outcome = s.status.cancel(&AppId::default(), id, &signed.actor).await?;
+    let outcome = s.status.cancel(&app, id, &signed.actor).await?;
     let outcome = outcome.ok_or_else(|| ApiError::not_found("notification"))?;
     s.console.facts.forget().await;
     let mut said = vec![format!("{} cancelled", counted(outcome.cancelled, "delivery"))];
@@ -105,18 +111,24 @@ pub async fn resend(
 ) -> ApiResult<Response> {
     signed.may(&posted, Role::Operator)?;
     let (app, id) = (AppId::default(), id_of(&id)?);
+    let detail = s.store.notification(&app, id, None).await?.ok_or_else(|| ApiError::not_found("notification"))?;
+    let listed = detail.row.request.get("to").and_then(|to| to.as_array()).map_or(1, |to| to.len() as u64);
+    let people = detail.row.audience.map_or(listed, |(n, _)| u64::from(n));
+    let whom = if people == 1 { "Whom it was for".to_owned() } else { format!("All {people} people it was for") };
     let question = Ask {
         title: "Send it again?".into(),
-        consequence: "Everyone it was for gets it a second time, as a new notification with an id of its own.".into(),
+        consequence: format!(
+            "{whom} {} it a second time, as a new notification with an id of its own.",
+            if people == 1 { "gets" } else { "get" }
+        ),
         label: "Resend as new".into(),
         word: "resend",
-        count: 1,
+        count: people,
         action: format!("{}/resend", path_of(id)),
     };
     if let Some(asking) = ask(&s, &signed, &headers, &posted, question).await? {
         return Ok(asking);
     }
-    let detail = s.store.notification(&app, id, None).await?.ok_or_else(|| ApiError::not_found("notification"))?;
     let mut request = whole_request(&detail.row);
     if let Some(fields) = request.as_object_mut() {
         // Its time has come, and what was to expire then would not be taken now.

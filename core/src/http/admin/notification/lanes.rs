@@ -82,6 +82,7 @@ fn lane(n: usize, d: &DeliveryRow, detail: &NotificationDetail, nodes: &Nodes, n
         movable: d.state == DeliveryState::Dead && d.dismissed_at.is_none(),
         others: Vec::new(),
         dead: d.state == DeliveryState::Dead,
+        waits: d.state == DeliveryState::Retrying && d.next_attempt_at.is_some_and(|at| at > now),
     }
 }
 
@@ -106,7 +107,7 @@ fn steps(d: &DeliveryRow, detail: &NotificationDetail, nodes: &Nodes, now: Times
         let queued = Step::new(due, "", "queued");
         steps.push(if due > now { Step { ahead: true, ..queued } } else { queued });
     }
-    steps.extend(d.attempts.iter().map(|a| attempt(a, nodes)));
+    steps.extend(d.attempts.iter().map(|a| attempt(a, &d.channel, nodes)));
     if d.state == DeliveryState::Sending {
         steps.push(Step { at: None, ..Step::new(now, "", format!("attempt {}", d.attempt)).saying("under way") });
     }
@@ -143,8 +144,10 @@ fn steps(d: &DeliveryRow, detail: &NotificationDetail, nodes: &Nodes, now: Times
     keyed.into_iter().map(|(_, step)| step).collect()
 }
 
-fn attempt(a: &AttemptRow, nodes: &Nodes) -> Step {
+fn attempt(a: &AttemptRow, channel: &ChannelName, nodes: &Nodes) -> Step {
     let mut said: Vec<String> = Vec::new();
+    // Of several providers, which one.
+    said.extend(a.instance.as_ref().filter(|i| *i != channel.as_str()).map(|i| format!("by {i}")));
     if a.outcome != "ok" {
         said.push(a.outcome.replace('_', " "));
     }
@@ -185,7 +188,7 @@ mod tests {
             code: (outcome != "ok").then(|| "503".to_owned()),
             message: None,
             uncertain: false,
-            instance: None,
+            instance: Some(if n == 1 { "email" } else { "relay-2" }.to_owned()),
             node: None,
         };
         d.attempts = vec![tried(1, 1, "retry"), tried(2, 61, "ok")];
@@ -196,6 +199,7 @@ mod tests {
         let names: Vec<_> = lane.steps.iter().map(|s| s.name.as_str()).collect();
         assert_eq!(names, ["accepted", "policy", "queued", "attempt 1", "attempt 2", "sent", "read"]);
         assert_eq!(lane.steps[3].detail, "retry · 503");
+        assert_eq!(lane.steps[4].detail, "by relay-2");
         assert_eq!(lane.address, "m•••@northwind.example");
     }
 }

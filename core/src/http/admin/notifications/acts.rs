@@ -14,7 +14,8 @@ use axum::{extract::State, http::HeaderMap, response::Response};
 use campanile_admin_ui::{format, pieces::Toast};
 use campanile_model::{
     AppId, DeliveryState, NotificationId,
-    ports::{ReplayOutcome, Role},
+    api::ShownState,
+    ports::{Lane, ReplayOutcome, Role},
 };
 use std::sync::Arc;
 
@@ -36,12 +37,13 @@ pub async fn bulk(
     }
     let app = AppId::default();
     if posted.get("act") == "cancel" {
+        let pending = pending(&s, &app, &ids).await?;
         let question = Ask {
-            title: format!("Cancel what is pending of {} notifications?", ids.len()),
+            title: format!("Cancel {} of {} notifications?", counted(pending, "pending delivery"), ids.len()),
             consequence: "What was sent stays sent. What waits is not sent any more; this can't be taken back.".into(),
             label: "Cancel pending".into(),
             word: "cancel",
-            count: ids.len() as u64,
+            count: pending,
             action: "/admin/notifications/bulk".into(),
         };
         if let Some(asking) = ask(&s, &signed, &headers, &posted, question).await? {
@@ -63,6 +65,16 @@ pub async fn bulk(
     let target = format!("{} notifications", ids.len());
     let outcomes = s.status.replay_many(&app, &dead, &target, Some(&signed.actor)).await?;
     Ok(done(&s, &signed, &headers, &back, retried(&outcomes)))
+}
+
+/// How many deliveries of these could still be called back.
+pub async fn pending(s: &Services, app: &AppId, ids: &[NotificationId]) -> ApiResult<u64> {
+    let lanes = s.store.lanes(app, ids).await?;
+    let waits = |lane: &&Lane| match lane.shown {
+        ShownState::Stored(state) => !state.is_settled(),
+        _ => true,
+    };
+    Ok(lanes.values().flatten().filter(waits).map(|lane| lane.count).sum())
 }
 
 /// `1 delivery`, `3 deliveries`.
