@@ -2,7 +2,7 @@
 //!
 //! Owns: reading the words, and where a search leads. Absent on purpose: what is found (the store's).
 
-use super::{Routes, Signed, gate::LOOK, live::Query};
+use super::{Routes, Signed, gate::LOOK, live::Query, segment};
 use crate::{http::problem::ApiResult, services::Services};
 use axum::{
     extract::{RawQuery, State},
@@ -10,7 +10,9 @@ use axum::{
 };
 use campanile_admin_ui::pieces::Here;
 use campanile_model::{
-    AppId, ChannelName, DeliveryId, NotificationId, Timestamp, UserId, api::ShownState, ports::NotificationFilter,
+    AppId, ChannelName, DeliveryId, NotificationId, Timestamp, UserId, UserKey,
+    api::ShownState,
+    ports::{NotificationFilter, UserFilter},
 };
 use chrono::{NaiveDate, NaiveTime, TimeDelta};
 use std::{fmt, sync::Arc};
@@ -71,6 +73,11 @@ impl Terms {
 
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.found.iter().map(|(k, v)| (*k, v.as_str()))
+    }
+
+    /// It has words of which only a look tells what they are.
+    pub fn wants_a_key(&self) -> bool {
+        !self.bare.is_empty() && self.get("user").is_none() && self.get("key").is_none()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -197,8 +204,29 @@ async fn search(State(s): State<Arc<Services>>, _: Signed, RawQuery(query): RawQ
     Ok(Redirect::to(&leads_to(&s, &text).await?).into_response())
 }
 
+/// Somebody of this id to whom nothing was sent, or whose address this is: their own page says more than an empty list.
+async fn quiet_user(s: &Services, app: &AppId, word: &str) -> ApiResult<Option<UserId>> {
+    if word.contains('@') {
+        let filter = UserFilter { app: app.clone(), email: Some(word.to_owned()), limit: 1, ..UserFilter::default() };
+        if let Some(user) = s.store.users(&filter).await?.pop() {
+            return Ok(Some(user.user_id));
+        }
+    }
+    let sent = NotificationFilter {
+        app: app.clone(),
+        user: Some(UserId::from(word)),
+        limit: 1,
+        ..NotificationFilter::default()
+    };
+    if !s.store.notifications(&sent).await?.is_empty() {
+        return Ok(None);
+    }
+    let key = UserKey { app: app.clone(), user: UserId::from(word) };
+    Ok(s.store.get_user(&key).await?.map(|_| key.user))
+}
+
 /// A pasted id jumps; a bare word is a key or a person; the rest is a filter.
-async fn leads_to(s: &Services, text: &str) -> ApiResult<String> {
+pub async fn leads_to(s: &Services, text: &str) -> ApiResult<String> {
     let app = AppId::default();
     let mut terms = Terms::parse(text);
     if let ([word], true) = (&terms.bare[..], terms.found.is_empty() && terms.unknown.is_empty()) {
@@ -213,7 +241,7 @@ async fn leads_to(s: &Services, text: &str) -> ApiResult<String> {
             return Ok(Here::new("/admin/notifications").put("q", format!("channel:{word}")).url());
         }
     }
-    if !terms.bare.is_empty() && terms.get("user").is_none() && terms.get("key").is_none() {
+    if terms.wants_a_key() {
         let word = terms.bare.join(" ");
         terms.bare.clear();
         let by_key = NotificationFilter {
@@ -223,6 +251,12 @@ async fn leads_to(s: &Services, text: &str) -> ApiResult<String> {
             ..NotificationFilter::default()
         };
         let known = !s.store.notifications(&by_key).await?.is_empty();
+        if !known
+            && terms.found.is_empty()
+            && let Some(user) = quiet_user(s, &app, &word).await?
+        {
+            return Ok(format!("/admin/users/{}", segment(user.as_str())));
+        }
         terms = terms.with(if known { "key" } else { "user" }, &word);
     }
     Ok(Here::new("/admin/notifications").put("q", terms).url())

@@ -2,7 +2,7 @@
 
 mod acts;
 
-pub use acts::{counted, retried};
+pub use acts::{counted, pending, retried};
 
 use super::{
     Routes, Signed,
@@ -12,7 +12,7 @@ use super::{
     foot,
     gate::{ACT, LOOK, READ},
     live::{Drawn, Live, Query},
-    search::{KEYS, Terms},
+    search::{KEYS, Terms, leads_to},
 };
 use crate::{
     console::rings::Sample,
@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use axum::{
     extract::{RawQuery, State},
     http::HeaderMap,
-    response::Response,
+    response::{IntoResponse, Redirect, Response},
 };
 use campanile_admin_ui::{
     chart::Scale,
@@ -35,7 +35,7 @@ use campanile_admin_ui::{
     pages::{
         notifications::{self as ui, Status},
         overview::TimeAxis,
-        range::Range,
+        range::{Range, Stretch},
     },
     pieces::{Empty, Here, Pager, Part, Pill, Tab, Tabs},
 };
@@ -121,7 +121,15 @@ async fn show(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> ApiResult<Response> {
-    let asked = Asked::read(&s, &Query::parse(query.as_deref().unwrap_or_default()));
+    let query = Query::parse(query.as_deref().unwrap_or_default());
+    let asked = Asked::read(&s, &query);
+    if asked.terms.wants_a_key() {
+        // One rule for a bare word, in whichever box it was typed.
+        let to = leads_to(&s, query.get("q")).await?;
+        let range = asked.range.filter(|_| to.starts_with("/admin/notifications?"));
+        let range = range.map(|range| format!("&range={range}")).unwrap_or_default();
+        return Ok(Redirect::to(&format!("{to}{range}")).into_response());
+    }
     let facts = s.console.facts.get(&s).await;
     let (rows, top) = rows(&s, &signed, &asked).await;
     let mut frame = console_frame(&s, &signed, &headers, &facts, PATH);
@@ -263,7 +271,9 @@ fn recipients(row: &NotificationRow, lanes: &[Lane]) -> String {
     }
     let counted = by_channel.values().copied().max().unwrap_or(0);
     let n = row.audience.map(|(n, _)| u64::from(n)).or(named).unwrap_or(counted).max(counted);
-    match (n, row.request.get("user_id").and_then(|u| u.as_str())) {
+    let first = row.request.get("to").and_then(|to| to.get(0));
+    let of_first = first.and_then(|one| one.as_str().or_else(|| one.get("user_id")?.as_str()));
+    match (n, row.request.get("user_id").and_then(|u| u.as_str()).or(of_first)) {
         (0 | 1, Some(user)) => user.to_owned(),
         (1, None) => "1 person".to_owned(),
         (n, _) => format!("{} people", format::count(n)),
@@ -404,9 +414,25 @@ fn samples(s: &Services, range: Range) -> (Timestamp, Vec<Option<Sample>>) {
 
 /// From the console's own memory: it costs nothing, and knows channels but no people.
 fn histogram(s: &Services, asked: &Asked) -> ui::Histogram {
-    let range = asked.range.unwrap_or(Range::Day1);
-    let (start, samples) = samples(s, range);
-    let (bucket_s, n) = range.buckets();
+    let now = s.clock.now();
+    let until = asked.filter.until.filter(|until| *until < now);
+    let window = asked.filter.since.map(|since| until.unwrap_or(now) - since);
+    let span = |range: Range| TimeDelta::seconds(i64::from(range.buckets().0) * range.buckets().1 as i64);
+    let range = match (window, asked.range) {
+        (_, Some(range)) => range,
+        (Some(window), None) => Range::ALL.into_iter().find(|r| span(*r) >= window).unwrap_or(Range::Days7),
+        (None, None) => Range::Day1,
+    };
+    let (bucket_s, n) = Stretch { range, until }.buckets(now);
+    let (start, samples) = {
+        let rings = s.console.rings.lock().unwrap_or_else(PoisonError::into_inner);
+        rings.read_until(now, until.unwrap_or(now), bucket_s, n)
+    };
+    // From the moment that was asked for, as far as the buckets know it.
+    let skipped = asked.filter.since.map_or(0, |since| (since - start).num_seconds() / i64::from(bucket_s));
+    let skipped = usize::try_from(skipped).unwrap_or(0).min(n.saturating_sub(1));
+    let samples = &samples[skipped..];
+    let (start, n) = (start + TimeDelta::seconds(i64::from(bucket_s) * skipped as i64), n - skipped);
     let channel = asked.terms.get("channel");
     let of = |sample: &Sample, what: fn(&crate::console::rings::Slot) -> u32| -> f64 {
         let slots = sample.channels.iter().filter(|(name, _)| channel.is_none_or(|c| c == name.as_str()));
@@ -426,7 +452,7 @@ fn histogram(s: &Services, asked: &Asked) -> ui::Histogram {
     });
     let total: f64 = accepted.iter().sum();
     ui::Histogram {
-        words: channel.map_or_else(|| range.words().to_owned(), |c| format!("{c}, {}", range.words())),
+        words: said_of(asked, channel, range),
         scale: Scale::of(most, true),
         axis: TimeAxis::plain(start, i64::from(bucket_s) * 1_000, n, range, 6),
         stretches: stretches.collect(),
@@ -434,6 +460,17 @@ fn histogram(s: &Services, asked: &Asked) -> ui::Histogram {
         accepted,
         failed,
     }
+}
+
+/// What the bars are of. The console's memory knows channels and no more: a filter that it can't follow is said.
+fn said_of(asked: &Asked, channel: Option<&str>, range: Range) -> String {
+    let timed = ["since", "until"].iter().any(|key| asked.terms.get(key).is_some());
+    let mut words = vec![if timed { "the time chosen" } else { range.words() }];
+    words.splice(0..0, channel);
+    if asked.terms.iter().any(|(key, _)| !["channel", "since", "until"].contains(&key)) {
+        words.push("whatever the other filters");
+    }
+    words.join(", ")
 }
 
 // ---------------------------------------------------------------------------------------------------------- files
