@@ -270,6 +270,17 @@ pub struct Refused {
     pub back: String,
 }
 
+/// The same for somebody who is signed in: menu and search stay.
+#[derive(Template, Debug)]
+#[template(path = "pages/refused_inside.html")]
+pub struct RefusedInside {
+    pub frame: Frame,
+    pub title: String,
+    pub detail: String,
+    pub request_id: String,
+    pub back: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

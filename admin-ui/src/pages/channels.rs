@@ -18,6 +18,8 @@ pub struct ChannelsPage {
 #[template(path = "parts/channel_list.html")]
 pub struct ChannelList {
     pub rows: Vec<Line>,
+    pub csrf: String,
+    pub may_act: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -169,7 +171,7 @@ mod tests {
         };
         let page = ChannelsPage {
             frame: super::super::sample_frame("/admin/channels"),
-            list: ChannelList { rows: vec![line] },
+            list: ChannelList { rows: vec![line], csrf: "token".into(), may_act: true },
             foot: Footer { at: "2026-11-22T14:07:09Z".parse().unwrap(), note: None },
         };
         let html = page.render().unwrap();

@@ -21,6 +21,7 @@ pub mod sign_in;
 pub mod users;
 
 use crate::pieces::Toast;
+use askama::Template;
 pub use campanile_model::ports::Role;
 
 /// What the frame around every page needs.
@@ -123,13 +124,9 @@ impl Frame {
         let Some(admin) = &self.admin else { return Vec::new() };
         let entry = |label, path, icon, key| Entry { label, path, icon, key, badge: None };
         let mut queues = entry("Queues", "/admin/queues", "queue", "g q");
-        if admin.dead > 0 {
-            queues.badge = Some(Badge { tone: "bad", count: crate::format::count(admin.dead), word: "dead" });
-        }
+        queues.badge = Some(Badge::dead(admin.dead));
         let mut channels = entry("Channels", "/admin/channels", "channel", "g h");
-        if admin.unwell > 0 {
-            channels.badge = Some(Badge { tone: "warn", count: crate::format::count(admin.unwell), word: "unwell" });
-        }
+        channels.badge = Some(Badge::unwell(admin.unwell));
         let all = vec![
             (
                 "Monitor",
@@ -174,12 +171,28 @@ pub(crate) struct Entry {
     pub(crate) badge: Option<Badge>,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Badge {
-    pub(crate) tone: &'static str,
-    pub(crate) count: String,
+/// A number at a line of the menu; there, and hidden, while it is 0.
+#[derive(Template, Clone, Debug)]
+#[template(path = "parts/badge.html")]
+pub struct Badge {
+    id: &'static str,
+    tone: &'static str,
+    count: u64,
     /// For those who hear the page.
-    pub(crate) word: &'static str,
+    word: &'static str,
+}
+
+impl Badge {
+    pub const DEAD: &str = "badge-queues";
+    pub const UNWELL: &str = "badge-channels";
+
+    pub fn dead(count: u64) -> Self {
+        Self { id: "queues", tone: "bad", count, word: "dead" }
+    }
+
+    pub fn unwell(count: u64) -> Self {
+        Self { id: "channels", tone: "warn", count, word: "unwell" }
+    }
 }
 
 #[cfg(test)]

@@ -58,11 +58,13 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// `waiting`: due and not done. Rates are per second.
-    pub fn of(waiting: u64, incoming: f64, outgoing: f64, paused: bool) -> Self {
+    /// `waiting`: due and not done; `retrying`: waiting for their next try. Rates are per second.
+    pub fn of(waiting: u64, retrying: u64, incoming: f64, outgoing: f64, paused: bool) -> Self {
         let said = |tone, words: String| Self { tone, words };
         let net = outgoing - incoming;
         match (waiting, paused) {
+            (0, _) if retrying == 1 => said("", "one waits for its next try".into()),
+            (0, _) if retrying > 0 => said("", format!("{} wait for their next try", format::count(retrying))),
             (0, _) => said("", "empty".into()),
             (_, true) => said("warn", "held until it is resumed".into()),
             _ if net > 0.05 => {
@@ -101,7 +103,8 @@ pub struct Queue {
 #[template(path = "parts/queue_head.html")]
 pub struct QueueHead {
     pub row: Row,
-    pub facts: Vec<(&'static str, String, &'static str)>,
+    /// Label, figure, class, and where it leads.
+    pub facts: Vec<(&'static str, String, &'static str, String)>,
 }
 
 /// Pause with a reason and an end, or resume.
@@ -189,7 +192,7 @@ mod tests {
             (40, 2.0, 2.0, false, "steady"),
             (40, 0.0, 0.0, false, "not moving"),
         ] {
-            assert_eq!(Drain::of(waiting, incoming, outgoing, paused).words, words);
+            assert_eq!(Drain::of(waiting, 0, incoming, outgoing, paused).words, words);
         }
     }
 
@@ -246,7 +249,7 @@ mod tests {
             here: Here::new("/admin/queues/x"),
             name: evil.into(),
             range: Range::Hour1,
-            head: Part::Well(QueueHead { row, facts: vec![("Ready", evil.into(), "")] }),
+            head: Part::Well(QueueHead { row, facts: vec![("Ready", evil.into(), "", evil.into())] }),
             depth: Plot { id: "depth", as_table: false, ..plot.clone() },
             flow: plot,
             pauses: PauseForm {

@@ -56,9 +56,17 @@ fn one(v: &ChannelView, facts: &Facts, start: Timestamp, hour: &[Option<Sample>]
             "half_open" => Breaker::HalfOpen,
             _ => Breaker::Closed,
         },
-        restarting: None,
+        restarting: restarting(v),
         name,
     }
+}
+
+/// An instance whose process ended and is to be started again, if there is one: why, and when.
+fn restarting(v: &ChannelView) -> Option<(String, Option<Timestamp>)> {
+    let lives = v.instances.iter().filter(|i| i.enabled).filter_map(|i| i.life.as_ref());
+    let life = lives.filter(|life| life.state == "backoff").max_by_key(|life| life.crashed_at)?;
+    let why = life.crash.clone().or_else(|| life.detail.clone()).unwrap_or_else(|| "it did not say why".to_owned());
+    Some((why, life.next_start_at))
 }
 
 /// Successes and failures of a channel.

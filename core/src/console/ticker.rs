@@ -167,13 +167,14 @@ async fn mark_start(s: &Services) {
 }
 
 /// Subject of the marks that are about the whole.
-const OURSELVES: &str = "campanile";
+pub const OURSELVES: &str = "campanile";
 
 /// What each channel was like at the last look.
 #[derive(Default)]
 struct Watch {
     breakers: BTreeMap<String, String>,
     suffering: BTreeMap<String, bool>,
+    restarting: BTreeMap<String, bool>,
 }
 
 impl Watch {
@@ -185,6 +186,10 @@ impl Watch {
             let before = self.breakers.insert(name.clone(), state.clone());
             if before.is_some_and(|b| b != state) && (opened || channel.breaker == Breaker::Closed) {
                 mark(s, &name, if opened { "breaker opened" } else { "breaker closed" }.to_owned()).await;
+            }
+            let restarts = channel.restarting.is_some();
+            if !self.restarting.insert(name.clone(), restarts).unwrap_or(false) && restarts {
+                mark(s, &name, "a plugin's process ended".to_owned()).await;
             }
             let suffers = channel.suffers();
             if self.suffering.insert(name.clone(), suffers).unwrap_or(false) != suffers {

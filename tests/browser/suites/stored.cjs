@@ -82,7 +82,7 @@ function stilled() {
   for (const input of document.querySelectorAll('input')) if (input.type !== 'checkbox' && input.type !== 'radio') input.value = still(input.value);
 }
 /** Plots and bars show measured figures, and the status sentence judges them. */
-const COVERED = '.plot, .spark, .sparkline, .bar, #toasts { visibility: hidden !important } .say { display: none !important }';
+const COVERED = '.plot, .spark, .sparkline, .bar, #toasts { visibility: hidden !important } #say.say:has(+ *) { display: none !important }';
 
 /** The share of pixels in which two pictures differ by more than a shade; 1 when their sizes do. */
 async function difference(page, a, b) {

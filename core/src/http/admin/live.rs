@@ -5,8 +5,8 @@
 //! its session.
 
 use super::{
-    Routes, Signed, audit, channels, connections, dead, gate::LOOK, keys, notification, notifications, overview,
-    queues, send_test, users,
+    Routes, Signed, audit, badges, channels, connections, dead, gate::LOOK, keys, notification, notifications,
+    overview, queues, send_test, users,
 };
 use crate::{
     http::{REQUEST_ID, request_id},
@@ -20,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use campanile_admin_ui::pieces::Part;
+use campanile_admin_ui::{pages::Badge, pieces::Part};
 use campanile_model::Timestamp;
 use std::{
     collections::HashMap,
@@ -167,6 +167,9 @@ async fn tell(s: &Arc<Services>, signed: &Signed, page: &dyn Live, tx: mpsc::Sen
         if !drawn.settled {
             page.draw(s, signed, &mut drawn).await;
         }
+        let (dead, unwell) = badges(s, &*s.console.facts.get(s).await);
+        drawn.put(Badge::DEAD, &Badge::dead(dead));
+        drawn.put(Badge::UNWELL, &Badge::unwell(unwell));
         let frame = frame(drawn.parts.drain(..).filter(|(id, html)| sent.differs(id, html)));
         if tx.send(frame).await.is_err() {
             return;

@@ -35,7 +35,10 @@ pub use session::Signed;
 pub use throttle::Throttle;
 
 use super::{App, page, problem::ApiError};
-use crate::{console::Facts, services::Services};
+use crate::{
+    console::{Facts, standing},
+    services::Services,
+};
 use axum::{
     extract::State,
     http::{HeaderMap, header},
@@ -44,7 +47,7 @@ use axum::{
 };
 use campanile_admin_ui::{
     format,
-    pages::{Frame, Looks, NodeFacts},
+    pages::{Frame, Looks, NodeFacts, overview::Health},
     pieces::Footer,
 };
 use std::{fmt::Write as _, sync::Arc};
@@ -69,6 +72,7 @@ pub fn console() -> Routes {
         .merge(sign_in::routes())
         .merge(overview::routes())
         .merge(live::routes())
+        .merge(answer::routes())
         .merge(actions::routes())
         .merge(connections::routes())
         .merge(keys::routes())
@@ -110,8 +114,7 @@ fn console_frame(s: &Services, signed: &Signed, headers: &HeaderMap, facts: &Fac
     let engine = if s.config.database.is_embedded() { "SQLite" } else { "PostgreSQL" };
     let ping = facts.ping_ms.map_or_else(|| "silent".to_owned(), |ms| format::duration(ms).text());
     let memory = crate::observe::process::resident_bytes().map(|b| format!(" · {}", format::bytes(b)));
-    let unwell =
-        s.channels.views().into_iter().filter(|c| c.enabled && (c.health != "ok" || c.breaker.state != "closed"));
+    let (dead, unwell) = badges(s, facts);
     Frame {
         theme: theme(headers),
         looks: looks(headers),
@@ -120,8 +123,8 @@ fn console_frame(s: &Services, signed: &Signed, headers: &HeaderMap, facts: &Fac
             name: signed.admin.name.clone(),
             role: signed.admin.role,
             csrf: signed.csrf.clone(),
-            dead: facts.queues.values().map(|q| q.dead).sum(),
-            unwell: unwell.count() as u64,
+            dead,
+            unwell,
             node: NodeFacts {
                 name: s.address.to_string(),
                 uptime: format::uptime(up),
@@ -131,6 +134,16 @@ fn console_frame(s: &Services, signed: &Signed, headers: &HeaderMap, facts: &Fac
         }),
         ..frame(s, path)
     }
+}
+
+/// Numbers of the menu: dead letters, and channels of which somebody should look at.
+fn badges(s: &Services, facts: &Facts) -> (u64, u64) {
+    let standing = standing::of(s, facts);
+    let ill = s.channels.views().into_iter().filter(|v| v.enabled).filter(|v| {
+        let suffers = standing.iter().any(|c| c.name == v.name.as_str() && c.suffers());
+        matches!(overview::health(v, suffers, facts).0, Health::Failing | Health::Degraded)
+    });
+    (facts.queues.values().map(|q| q.dead).sum(), ill.count() as u64)
 }
 
 /// From the cookie that the page's own switch sets; anything else follows the system.

@@ -11,6 +11,7 @@ use crate::{
     console::{
         Facts,
         rings::{Sample, Slot},
+        standing::{self, TARGET_MS},
     },
     http::{
         page::page,
@@ -38,8 +39,6 @@ use campanile_admin_ui::{
 use campanile_model::ports::QueueStats;
 use std::sync::{Arc, PoisonError};
 
-/// How old the oldest due delivery may become before it is marked.
-const LATE_MS: i64 = 60_000;
 /// Rates are of the last half minute: the newest ten seconds jump too much to promise a time by.
 const RATE_S: usize = 30;
 
@@ -82,10 +81,11 @@ fn queue_foot(s: &Services, facts: &Facts) -> Footer {
 }
 
 fn rows(s: &Services, signed: &Signed, facts: &Facts) -> ui::Rows {
-    let rates = rates(s);
+    let (rates, standing) = (rates(s), standing::of(s, facts));
+    let suffers = |v: &ChannelView| standing.iter().any(|c| c.name == v.name.as_str() && c.suffers());
     let rows = s.channels.views().into_iter().filter(|v| v.enabled || facts.queues.contains_key(v.name.as_str()));
     ui::Rows {
-        rows: rows.map(|v| row(&v, facts, &rates)).collect(),
+        rows: rows.map(|v| row(&v, suffers(&v), facts, &rates)).collect(),
         csrf: signed.csrf.clone(),
         may_act: signed.admin.role.may_act(),
         empty: Empty {
@@ -108,13 +108,13 @@ fn rates(s: &Services) -> Sample {
     })
 }
 
-fn row(v: &ChannelView, facts: &Facts, rates: &Sample) -> ui::Row {
+fn row(v: &ChannelView, suffers: bool, facts: &Facts, rates: &Sample) -> ui::Row {
     let name = v.name.to_string();
     let q = facts.queues.get(&name).cloned().unwrap_or_default();
     let slot = rates.channels.get(&name).cloned().unwrap_or_default();
     let per_second = |n: u32| f64::from(n) / RATE_S as f64;
     let (incoming, outgoing) = (per_second(slot.accepted), per_second(slot.sent + slot.failed));
-    let (health, word) = overview::health(v, false, facts);
+    let (health, word) = overview::health(v, suffers, facts);
     let pause = facts.pauses.iter().find(|p| p.channel == v.name);
     let due = q.ready + q.in_flight + q.held;
     ui::Row {
@@ -139,10 +139,10 @@ fn row(v: &ChannelView, facts: &Facts, rates: &Sample) -> ui::Row {
         held: format::count(q.held),
         dead: q.dead,
         oldest: format::duration_or_dash(q.oldest_age_ms),
-        late: !v.paused && q.oldest_age_ms.is_some_and(|ms| ms > LATE_MS),
+        late: !v.paused && q.oldest_age_ms.is_some_and(|ms| ms > TARGET_MS),
         incoming: format::rate(incoming),
         outgoing: format::rate(outgoing),
-        drain: Drain::of(due, incoming, outgoing, v.paused),
+        drain: Drain::of(due, q.retrying, incoming, outgoing, v.paused),
         busy: v.busy,
         // In-app is written by the commit itself.
         workers: if v.in_app { 0 } else { v.allowed },
@@ -217,22 +217,27 @@ impl Live for One {
 }
 
 fn head(s: &Services, v: &ChannelView, facts: &Facts) -> ui::QueueHead {
-    let row = row(v, facts, &rates(s));
+    let row = row(v, overview::suffers(s, facts, v), facts, &rates(s));
     let q: QueueStats = facts.queues.get(v.name.as_str()).cloned().unwrap_or_default();
     let tone = |n: u64, tone| if n > 0 { tone } else { "" };
+    let name = super::segment(v.name.as_str());
+    let those = |status: &str| format!("{}?q=channel:{name}%20status:{status}", "/admin/notifications");
+    let nowhere = String::new;
     let mut figures = vec![
-        ("Ready", row.ready.clone(), ""),
-        ("Scheduled", row.scheduled.clone(), ""),
-        ("In flight", row.in_flight.clone(), ""),
-        ("Retrying", row.retrying.clone(), tone(q.retrying, "warn")),
-        ("Held", row.held.clone(), tone(q.held, "warn")),
-        ("Dead", format::count(q.dead), tone(q.dead, "bad")),
-        ("Oldest", row.oldest.clone(), if row.late { "warn" } else { "" }),
-        ("In", format!("{} /s", row.incoming), ""),
-        ("Out", format!("{} /s", row.outgoing), ""),
+        ("Ready", row.ready.clone(), "", those("waiting")),
+        ("Scheduled", row.scheduled.clone(), "", those("scheduled")),
+        ("In flight", row.in_flight.clone(), "", those("sending")),
+        ("Retrying", row.retrying.clone(), tone(q.retrying, "warn"), those("retrying")),
+        ("Held", row.held.clone(), tone(q.held, "warn"), those("waiting")),
+        ("Dead", format::count(q.dead), tone(q.dead, "bad"), format!("/admin/dead?channel={name}")),
+        ("Oldest", row.oldest.clone(), if row.late { "warn" } else { "" }, nowhere()),
+        ("In", format!("{} /s", row.incoming), "", nowhere()),
+        ("Out", format!("{} /s", row.outgoing), "", nowhere()),
     ];
     if row.workers > 0 {
-        figures.push(("Workers here", format!("{} of {}", row.busy, row.workers), ""));
+        let busy = format!("{} of {}", row.busy, row.workers);
+        figures.push(("Workers here", busy, "", format!("/admin/channels/{name}?tab=config")));
+        figures.push(("Prefetch", s.config.worker.prefetch.to_string(), "", nowhere()));
     }
     ui::QueueHead { row, facts: figures }
 }
