@@ -18,7 +18,7 @@ use super::{
 };
 use campanile_model::{
     ChannelName, Timestamp, clock,
-    ports::{Actor, InstanceChange, InstanceLimits, InstanceRow, InstanceSetup, InstanceVersion, StoreError},
+    ports::{Actor, InstanceChange, InstanceLimits, InstanceRow, InstanceSetup, InstanceVersion, MarkRow, StoreError},
     signal::Signal,
 };
 use campanile_plugin::Problem;
@@ -458,6 +458,8 @@ impl Keeper {
             None => Signal::PluginReload { plugin: plugin_, by },
             Some(share) => Signal::PluginTrial { plugin: plugin_, share, by },
         });
+        let what = share.map_or_else(|| format!("{plugin} reloaded"), |share| format!("{plugin} on trial, {share} %"));
+        self.annotate_all(plugin, &what, actor).await;
         let now = self.plugins().into_iter().find(known);
         let gone = || before.map(|old| PluginView::without_code(plugin, old.instances));
         now.or_else(gone).ok_or(NotDone::NotFound("plugin"))
@@ -479,6 +481,8 @@ impl Keeper {
         self.look().await?;
         let by = self.parts().node;
         self.parts().bus.publish(Signal::PluginSettle { plugin: plugin.to_owned(), keep_new, by });
+        let what = format!("{plugin} {}", if keep_new { "promoted" } else { "rolled back" });
+        self.annotate_all(plugin, &what, actor).await;
         self.plugins().into_iter().find(known).ok_or(NotDone::NotFound("plugin"))
     }
 
@@ -492,6 +496,27 @@ impl Keeper {
         self.parts().store.instance(name).await?.ok_or(NotDone::NotFound("instance"))
     }
 
+    /// For the plots: what was done, and by whom.
+    async fn annotate(&self, channel: &ChannelName, what: &str, actor: &Actor) {
+        let who = actor.who.strip_prefix("admin:").unwrap_or(&actor.who);
+        let mark =
+            MarkRow { at: self.parts().clock.now(), subject: channel.to_string(), what: format!("{what} by {who}") };
+        if let Err(e) = self.parts().store.put_mark(&mark).await {
+            tracing::debug!(error = &e as &dyn std::error::Error, "A mark of the plots was not written");
+        }
+    }
+
+    /// The same on each channel that this plugin sends by.
+    async fn annotate_all(&self, plugin: &str, what: &str, actor: &Actor) {
+        let entries = self.parts().registry.entries();
+        let mut channels: Vec<_> =
+            entries.iter().filter(|e| e.spec.plugin == plugin).map(|e| e.spec.channel.clone()).collect();
+        channels.dedup();
+        for channel in channels {
+            self.annotate(&channel, what, actor).await;
+        }
+    }
+
     async fn save(
         &self,
         name: &str,
@@ -503,6 +528,7 @@ impl Keeper {
         match self.parts().store.change_instance(name, expected, setup, action, actor).await? {
             InstanceChange::Done(row) => {
                 self.changed().await?;
+                self.annotate(&row.channel, "configuration changed", actor).await;
                 self.of_row(*row).await
             }
             InstanceChange::NotFound => Err(NotDone::NotFound("instance")),

@@ -3,7 +3,12 @@
 //! Owns: the message that survives one redirect, and the shape of an answer with and without scripts. Absent on purpose:
 //! who may act ([`gate`](super::gate)), what an act does.
 
-use super::{Signed, by_htmx, console_frame, cookie, session::safe_back, theme};
+use super::{
+    Routes, Signed, by_htmx, console_frame, cookie,
+    gate::LOOK,
+    session::{self, safe_back},
+    theme,
+};
 use crate::{
     http::{
         page::page,
@@ -22,7 +27,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use campanile_admin_ui::pieces::{Confirm, Failure, Part, Refused, Toast};
+use campanile_admin_ui::pieces::{Confirm, Failure, Part, Refused, RefusedInside, Toast};
 use campanile_model::{AppId, plan::Source, ports::Role};
 use sha2::{Digest, Sha256};
 use std::{fmt, sync::Arc};
@@ -33,6 +38,15 @@ const FLASH: &str = "campanile-flash";
 const MANY: u64 = 100;
 /// A refusal's body is a problem of ours: short.
 const PROBLEM_MAX: usize = 64 * 1024;
+
+/// Whatever else is asked for below the console is nowhere, and said on a page.
+pub fn routes() -> Routes {
+    Routes::new().get("/admin/{*nowhere}", LOOK, nowhere)
+}
+
+async fn nowhere(_: Signed) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", "there is no page at this address")
+}
 
 // ------------------------------------------------------------------------------------------------------ forms
 
@@ -252,11 +266,14 @@ pub fn sentence(text: impl fmt::Display) -> String {
 
 /// Around every console route: refusals become pages, or messages where scripts asked; a message that was shown goes.
 pub async fn polish(State(s): State<Arc<Services>>, request: Request, next: Next) -> Response {
-    let headers = request.headers().clone();
-    let page_asked = request.method() == Method::GET && request.uri().path() != "/admin/live";
-    let mut response = next.run(request).await;
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers.clone();
+    let page_asked = parts.method == Method::GET && parts.uri.path() != "/admin/live";
+    let mut response = next.run(Request::from_parts(parts.clone(), body)).await;
     if is(&response, "application/problem+json") {
-        response = refusal(&s, &headers, response).await;
+        // Somebody who looks keeps the menu; a form that was refused is answered as it always was.
+        let signed = if page_asked && !by_htmx(&headers) { session::find(&s, &parts).await.ok() } else { None };
+        response = refusal(&s, &headers, signed, response).await;
     }
     if page_asked && cookie(&headers, FLASH).is_some() && is(&response, "text/html") {
         set_cookie(&mut response, &format!("{FLASH}=; Path=/admin; Max-Age=0; HttpOnly; SameSite=Lax"));
@@ -268,7 +285,7 @@ fn is(response: &Response, kind: &str) -> bool {
     response.headers().get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(kind.as_bytes()))
 }
 
-async fn refusal(s: &Services, headers: &HeaderMap, response: Response) -> Response {
+async fn refusal(s: &Services, headers: &HeaderMap, signed: Option<Signed>, response: Response) -> Response {
     let status = response.status();
     let retry = response.headers().get(header::RETRY_AFTER).cloned();
     let body = to_bytes(response.into_body(), PROBLEM_MAX).await.unwrap_or_default();
@@ -289,13 +306,15 @@ async fn refusal(s: &Services, headers: &HeaderMap, response: Response) -> Respo
             (s, _) if s.is_server_error() => "This did not work",
             _ => "This can't be done",
         };
-        let shown = page(&Refused {
-            theme: theme(headers),
-            title: title.to_owned(),
-            detail,
-            request_id: problem.request_id.clone(),
-            back: came_from(s, headers),
-        });
+        let (title, request_id, back) = (title.to_owned(), problem.request_id.clone(), came_from(s, headers));
+        let shown = match signed {
+            Some(signed) => {
+                let facts = s.console.facts.get(s).await;
+                let frame = console_frame(s, &signed, headers, &facts, "");
+                page(&RefusedInside { frame, title, detail, request_id, back })
+            }
+            None => page(&Refused { theme: theme(headers), title, detail, request_id, back }),
+        };
         (status, shown).into_response()
     };
     if let Some(retry) = retry {

@@ -60,7 +60,7 @@ async fn list(State(s): State<Arc<Services>>, signed: Signed, headers: HeaderMap
     let facts = s.console.facts.get(&s).await;
     page(&ui::ChannelsPage {
         frame: console_frame(&s, &signed, &headers, &facts, PATH),
-        list: lines(&s, &facts),
+        list: lines(&s, &signed, &facts),
         foot: foot(&s, &facts),
     })
 }
@@ -73,17 +73,21 @@ struct All;
 
 #[async_trait]
 impl Live for All {
-    async fn draw(&self, s: &Arc<Services>, _: &Signed, out: &mut Drawn) {
+    async fn draw(&self, s: &Arc<Services>, signed: &Signed, out: &mut Drawn) {
         let facts = s.console.facts.get(s).await;
-        out.put("channel-list", &lines(s, &facts));
+        out.put("channel-list", &lines(s, signed, &facts));
         out.put("foot", &foot(s, &facts));
     }
 }
 
-fn lines(s: &Services, facts: &Facts) -> ui::ChannelList {
+fn lines(s: &Services, signed: &Signed, facts: &Facts) -> ui::ChannelList {
     let (views, plugins) = (s.channels.views(), s.keeper.plugins());
     let rows = overview::channel_rows(s, facts, &views);
-    ui::ChannelList { rows: views.iter().zip(rows).map(|(v, row)| line(v, row, &plugins)).collect() }
+    ui::ChannelList {
+        rows: views.iter().zip(rows).map(|(v, row)| line(v, row, &plugins)).collect(),
+        csrf: signed.csrf.clone(),
+        may_act: signed.admin.role.may_act(),
+    }
 }
 
 fn line(v: &ChannelView, row: campanile_admin_ui::pages::overview::ChannelRow, plugins: &[PluginView]) -> ui::Line {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     channel::{ChannelView, InstanceView, manage::PluginView},
-    console::Facts,
+    console::{Facts, standing},
     http::{
         admin::gate::Who,
         page::page,
@@ -178,10 +178,14 @@ impl Live for Asked {
 // ------------------------------------------------------------------------------------------------------ parts
 
 fn head(s: &Services, signed: &Signed, v: &ChannelView, facts: &Facts) -> ui::Head {
-    let suffers = overview::suffers(s, facts, v);
-    let (health, health_text) = overview::health(v, suffers, facts);
+    let standing = standing::of(s, facts).into_iter().find(|c| c.name == v.name.as_str() && c.suffers());
+    let (health, health_text) = overview::health(v, standing.is_some(), facts);
     let mut said: Vec<String> = Vec::new();
+    if let Some(c) = &standing {
+        said.push(format!("{} of {} attempts failed in the last 5 minutes.", c.failed, c.attempts));
+    }
     let why = v.health_detail.clone().or_else(|| v.breaker.last_error.clone());
+    let why = why.or_else(|| standing.and_then(|c| c.cause));
     said.extend(why.map(|why| sentence(&why)));
     if v.breaker.state == "open" {
         let since = v.breaker.since.map(|t| format!(" since {} UTC", format::minute(t))).unwrap_or_default();

@@ -170,15 +170,17 @@ pub async fn drain(
         .get("spread")
         .parse()
         .map_err(|_| ApiError::invalid(vec![FieldError::new("spread", "must be a number of seconds")]))?;
+    let alive = s.store.nodes(s.config.cluster.silent()).await?;
+    let held = alive.iter().find(|n| n.said.node == node).map_or(0, |n| n.said.figures.connections);
     let question = Ask {
-        title: "Have this node give its connections away?".to_owned(),
+        title: format!("Have this node give its {held} connections away?"),
         consequence: format!(
             "They close evenly over {spread_s} s and come back by themselves. Until 5 s after the last the node says that \
              it is not ready, so that the balancer sends them elsewhere."
         ),
         label: "Drain".to_owned(),
         word: "drain",
-        count: 1,
+        count: held,
         action: format!("/admin/nodes/{node}/drain"),
     };
     if let Some(page) = ask(&s, &signed, &headers, &posted, question).await? {

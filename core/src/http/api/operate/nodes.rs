@@ -2,6 +2,7 @@
 
 use crate::{
     connection::rest::SPREAD_MAX,
+    console::ticker::OURSELVES,
     http::{
         ApiRoutes,
         auth::Application,
@@ -12,7 +13,7 @@ use crate::{
 };
 use axum::{Json, extract::State, http::StatusCode};
 use campanile_model::{
-    NodeId, Timestamp,
+    ChannelName, NodeId, Timestamp,
     ports::{Actor, NodeFigures, NodeRow, Scope},
     signal::Signal,
 };
@@ -120,6 +121,12 @@ pub async fn begin_drain(s: &Services, node: NodeId, spread_s: u64, actor: &Acto
         return Err(ApiError::not_found("node"));
     }
     s.store.note(actor, "node.drain", &node.to_string(), Some(json!({"spread_s": spread_s}))).await?;
+    s.status
+        .annotate(
+            &ChannelName::from(OURSELVES),
+            format!("a node drained by {}", actor.who.trim_start_matches("admin:")),
+        )
+        .await;
     s.bus.publish(Signal::Rest { node, spread_ms: spread_s * 1_000 });
     Ok(())
 }
