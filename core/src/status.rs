@@ -17,8 +17,8 @@ use campanile_model::{
     feed::{MarkAs, MarkOutcome, MarkSelection, SeenByClient},
     plan::{AcceptItem, Idempotency, RecipientPlan},
     ports::{
-        AcceptError, Accepted, Actor, Bus, CancelOutcome, EffectSink, Erased, MarkRow, MoveTo, Moved, ReplayOutcome,
-        Store, StoreResult, WorkQueue,
+        AcceptError, Accepted, Actor, Bus, CancelOutcome, EffectSink, Erased, MarkRow, Merged, MoveTo, Moved,
+        ReplayOutcome, Store, StoreResult, WorkQueue,
     },
     signal::{Disconnect, Signal},
     work::{ClaimOutcome, Finish, Finished},
@@ -260,6 +260,11 @@ impl Status {
 
     pub async fn erase(&self, user: &UserKey, actor: &Actor) -> StoreResult<Option<Erased>> {
         self.store.erase_user(user, actor).await
+    }
+
+    /// Everything of `from` becomes `into`'s.
+    pub async fn merge(&self, from: &UserKey, into: &UserKey, actor: &Actor) -> StoreResult<Option<Merged>> {
+        self.store.merge_users(from, into, actor).await
     }
 
     pub async fn set_disabled(&self, user: &UserKey, disabled: bool, actor: &Actor) -> StoreResult<bool> {

@@ -99,6 +99,16 @@ async fn client_commands_speak_to_a_server_and_key() {
     .await;
     assert_eq!(sent.code, 0, "{}", sent.err);
     assert_eq!(host.me("ada").feed().await[0]["message"], "from stdin");
+    let unsure = call(&["user", "merge", "anon-1", "--into", "ada"]).await;
+    assert!(unsure.code == 2 && unsure.err.contains("merge anon-1 --into ada --yes"), "{}{}", unsure.out, unsure.err);
+    host.api().notify("anon-1", "before").await;
+    let merged = call(&["user", "merge", "anon-1", "--into", "ada", "--yes"]).await;
+    assert!(
+        merged.code == 0 && merged.out.contains("1 deliveries and 1 feed items moved"),
+        "{}{}",
+        merged.out,
+        merged.err
+    );
     let key = call(&["key", "create", "--name", "app", "--scopes", "send,read"]).await;
     assert_eq!(key.code, 0, "{}{}", key.out, key.err);
     let secret =

@@ -48,6 +48,7 @@ async fn the_contracts_calls_are_all_documented() {
         ("put", "/api/v1/users/{user_id}"),
         ("get", "/api/v1/users/{user_id}"),
         ("delete", "/api/v1/users/{user_id}"),
+        ("post", "/api/v1/users/{user_id}/merge"),
         ("get", "/api/v1/me/notifications"),
         ("get", "/api/v1/me/unread_count"),
         ("post", "/api/v1/me/notifications/{id}/read"),

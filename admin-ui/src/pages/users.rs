@@ -275,8 +275,8 @@ mod tests {
             match role {
                 Role::Support => assert_eq!(posts, 0),
                 Role::Viewer => assert!(posts == 1 && html.contains("/reveal")),
-                Role::Operator => assert!(posts > 3 && !html.contains("/erase")),
-                Role::Owner => assert!(html.contains("/erase") && html.contains("/edit")),
+                Role::Operator => assert!(posts > 3 && !html.contains("/erase") && !html.contains("/merge")),
+                Role::Owner => assert!(html.contains("/erase") && html.contains("/merge") && html.contains("/edit")),
             }
         }
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub struct Effects {
     /// New feed items, one entry per notification (a broadcast shares its frame).
     pub pushes: Vec<PushBatch>,
-    /// Other changes of a feed (read, archive, collapse, expiry, erase).
+    /// Other changes of a feed (read, archive, collapse, expiry, erase, merge).
     pub changes: Vec<FeedChange>,
     /// Deliveries to offer to their work queue right now (fast path).
     pub ready: Vec<(ChannelName, DeliveryId)>,
@@ -66,7 +66,8 @@ pub enum FeedChangeKind {
         what: Marked,
         mark: MarkAs,
     },
-    /// The user was erased: v1 sockets get `reset{reason:"erased"}`, classic ones `unread_count` 0.
+    /// The feed begins anew under another epoch, as its user was erased or merged: v1 sockets get `reset{reason:"erased"}`
+    /// and fetch what there is now, classic ones the `unread_count`, 0 after an erase.
     Erased {
         epoch: String,
         head_seq: i64,

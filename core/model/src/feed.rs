@@ -12,7 +12,7 @@ pub struct Counts {
     pub unread: i64,
     /// Items neither archived nor expired.
     pub total: i64,
-    /// Rises with every insert, read, archive, expiry and erase.
+    /// Rises with every insert, read, archive, expiry, erase and merge.
     pub version: i64,
 }
 

@@ -67,7 +67,7 @@ pub struct RecipientSpec {
 #[derive(Clone, Debug)]
 pub struct RecipientPlan {
     pub user_id: UserId,
-    /// As resolved; another one in the transaction means the user was erased meanwhile.
+    /// As resolved; another one in the transaction means the user was erased or merged meanwhile.
     pub generation: i64,
     pub deliveries: Vec<DeliveryPlan>,
 }

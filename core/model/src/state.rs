@@ -22,7 +22,7 @@ pub enum DeliveryState {
     Expired,
     /// Not tried, by rule: no address, unsubscribed, suppressed address.
     Suppressed,
-    /// Taken back: cancelled, collapsed, erased.
+    /// Taken back: cancelled, collapsed, erased, merged.
     Cancelled,
 }
 
@@ -96,6 +96,8 @@ pub mod reason {
     pub const CANCELLED: &str = "cancelled";
     pub const COLLAPSED: &str = "collapsed";
     pub const ERASED: &str = "erased";
+    /// Its user was merged into another, who has the same notification by the same channel.
+    pub const MERGED: &str = "merged";
     pub const EXPIRED: &str = "expired";
     pub const MAX_ATTEMPTS: &str = "max_attempts";
     pub const MAX_AGE: &str = "max_age";

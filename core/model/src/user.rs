@@ -73,6 +73,24 @@ impl Contact {
             _ => self.addresses.get(channel).map(String::as_str),
         }
     }
+
+    /// These contact points, and of `other`'s those that are missing here.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        // Under either name it is the address of the channel `email`: a second one must not take its place.
+        if self.address(&ChannelName::email()).is_none() {
+            self.email = other.email;
+        }
+        let has_email = self.email.is_some();
+        for (channel, address) in other.addresses {
+            if !(has_email && channel == ChannelName::email()) {
+                self.addresses.entry(channel).or_insert(address);
+            }
+        }
+        self.locale = self.locale.or(other.locale);
+        self.timezone = self.timezone.or(other.timezone);
+        self
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +111,8 @@ pub struct User {
 pub struct Resolved {
     pub contact: Contact,
     pub disabled: bool,
-    /// Raised by every erase. A plan made from an older generation is refused, so that an erased address can't come back.
+    /// Raised by every erase, and for both by a merge. A plan made from an older generation is refused, so that an erased
+    /// address can't come back.
     pub generation: i64,
 }
 
@@ -101,6 +120,30 @@ pub struct Resolved {
 mod tests {
     use super::*;
     use std::collections::HashMap;
+
+    #[test]
+    fn what_is_missing_is_taken_from_another_and_nothing_else() {
+        let some = |text: &str| Some(text.to_owned());
+        let addresses = |all: &[(&str, &str)]| {
+            all.iter().map(|(channel, a)| (ChannelName::from(*channel), (*a).to_owned())).collect::<BTreeMap<_, _>>()
+        };
+        let other = Contact {
+            email: some("other@x"),
+            locale: some("de"),
+            timezone: some("UTC"),
+            addresses: addresses(&[("sms", "+1"), ("hook", "https://x")]),
+        };
+        assert_eq!(Contact::default().or(other.clone()), other);
+        let own = Contact {
+            locale: some("fr"),
+            addresses: addresses(&[("sms", "+2"), ("email", "own@x")]),
+            ..Contact::default()
+        };
+        let both = own.or(other);
+        assert_eq!((both.email.as_deref(), both.address(&ChannelName::email())), (None, Some("own@x")));
+        assert_eq!((both.locale, both.timezone), (some("fr"), some("UTC")));
+        assert_eq!(both.addresses, addresses(&[("sms", "+2"), ("email", "own@x"), ("hook", "https://x")]));
+    }
 
     #[test]
     fn a_map_of_users_is_asked_by_parts() {

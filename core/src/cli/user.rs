@@ -35,6 +35,16 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Merge a user into another: everything of FROM becomes theirs.
+    Merge {
+        from: String,
+        /// Who stays.
+        #[arg(long, value_name = "USER")]
+        into: String,
+        /// Needed, since nothing takes it back.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Send nothing to this user and close the live connections.
     Disable { user: String },
     /// Undo `disable`.
@@ -76,9 +86,31 @@ pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
                 }
             });
         }
+        Command::Merge { from, into, yes } => merge(&client, &from, &into, yes, out).await?,
         Command::Disable { user } => switch(&client, &user, "disable", "✓ disabled", out).await?,
         Command::Enable { user } => switch(&client, &user, "enable", "✓ enabled", out).await?,
     }
+    Ok(())
+}
+
+async fn merge(client: &Client, from: &str, into: &str, yes: bool, out: Output) -> Outcome {
+    let (gone, stays) = (safe(from), safe(into));
+    if !yes {
+        return Err(Failure::usage(format!("{gone} is not merged"))
+            .why(format!("everything of {gone} becomes that of {stays}, and can't be taken back"))
+            .next(format!("campanile user merge {gone} --into {stays} --yes")));
+    }
+    let body = json!({"from_user_id": from});
+    let report = client.api(Method::POST, &["users", into, "merge"]).json(&body).send().await?;
+    out.show(&report, |out| {
+        let n = |key: &str| report[key].as_u64().unwrap_or(0);
+        out.line(format!("{} {gone} into {stays}", out.paint(Tone::Good, "✓ merged")));
+        out.line(format!("  {} deliveries and {} feed items moved", n("moved"), n("feed_items")));
+        if n("cancelled") + n("in_flight") > 0 {
+            let (back, flight) = (n("cancelled"), n("in_flight"));
+            out.line(format!("  {back} deliveries of what {stays} has too taken back, {flight} under way"));
+        }
+    });
     Ok(())
 }
 

@@ -323,6 +323,44 @@ async fn a_person_is_looked_up_helped_and_erased() {
 }
 
 #[tokio::test]
+async fn an_owner_merges_two_users_after_being_asked() {
+    let host = TestHost::start().await;
+    let api = host.api();
+    api.put("/api/v1/users/mia", &json!({"email": "mia@northwind.example"})).await.expect(200);
+    api.notify(EVIL, "before the sign-in").await;
+    let mut dana = signed_in(&host, "dana", "owner").await;
+    let mut eli = signed_in(&host, "eli", "operator").await;
+    let at = "/admin/users/mia/merge";
+    assert!(dana.get("/admin/users/mia").await.body.contains(at));
+    assert!(!eli.get("/admin/users/mia").await.body.contains(at), "who may not erase finds no form");
+    let theirs = eli.token().await;
+    let refused = eli.post(at, &[("csrf", &theirs), ("from", EVIL), ("sure", "1")]).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+
+    let csrf = dana.token().await;
+    for wrong in ["", "mia"] {
+        let refused = dana.post(at, &[("csrf", &csrf), ("from", wrong), ("sure", "1")]).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong:?}");
+    }
+    // As it goes without scripts: a page that says what will be, with the same form and a yes.
+    let asked = dana.post(at, &[("csrf", &csrf), ("from", EVIL)]).await;
+    assert_eq!(asked.status, StatusCode::OK);
+    assert!(asked.body.contains("nothing takes it back") && asked.body.contains("name=\"sure\""), "{}", asked.body);
+    assert!(!asked.body.contains("<img"));
+    assert!(host.me("mia").feed().await.is_empty(), "nothing was done yet");
+    let merged = dana.post(at, &[("csrf", &csrf), ("from", EVIL), ("sure", "1")]).await;
+    assert_eq!(merged.location.as_deref(), Some("/admin/users/mia"), "{}", merged.body);
+    let page = dana.get("/admin/users/mia").await.body;
+    assert!(page.contains("1 delivery and 1 feed item moved") && !page.contains("<img"), "what was done is told");
+    assert_eq!(host.me("mia").feed().await.len(), 1);
+    let row = &audited(&host, "user.merge").await[0];
+    assert_eq!((row["target"].as_str(), row["actor"].as_str()), (Some("mia"), Some("admin:dana")));
+    assert!(!row.to_string().contains("northwind"), "no address");
+    let none = dana.post("/admin/users/nobody/merge", &[("csrf", &csrf), ("from", "noone"), ("sure", "1")]).await;
+    assert_eq!(none.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn members_come_by_a_link_and_the_last_owner_stays() {
     let host = TestHost::start().await;
     let mut dana = signed_in(&host, "dana", "owner").await;

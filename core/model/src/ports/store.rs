@@ -228,6 +228,21 @@ pub struct Erased {
     pub feed_items: u64,
 }
 
+/// What a merge did.
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
+pub struct Merged {
+    /// Deliveries, waiting or settled, that are the remaining user's now.
+    pub moved: u64,
+    /// Waiting deliveries taken back, since the remaining user has the same notification by the same channel.
+    pub cancelled: u64,
+    /// Attempts of such deliveries under way that can't be called back.
+    pub in_flight: u64,
+    /// Items that came into the remaining user's feed.
+    pub feed_items: u64,
+    /// Large audiences, not yet expanded, that named the merged user.
+    pub audiences: u64,
+}
+
 #[async_trait]
 pub trait UserStore: Send + Sync + 'static {
     /// Creates or replaces the contact points.
@@ -239,6 +254,9 @@ pub trait UserStore: Send + Sync + 'static {
     async fn disabled_among(&self, users: &[UserKey]) -> StoreResult<Vec<UserKey>>;
     /// Erases as DESIGN §6 says; `None` when the user never existed.
     async fn erase_user(&self, key: &UserKey, actor: &Actor) -> StoreResult<Option<Erased>>;
+    /// Everything of `from` becomes `into`'s, in one transaction; `from` is no longer known. Both are of one app. Audited.
+    /// `None`: neither ever existed, or they are the same.
+    async fn merge_users(&self, from: &UserKey, into: &UserKey, actor: &Actor) -> StoreResult<Option<Merged>>;
 
     /// Mail of this type to this user by this channel becomes `suppressed` (`unsubscribed`). Idempotent.
     async fn unsubscribe(&self, key: &UserKey, channel: &ChannelName, notification_type: &str) -> StoreResult<()>;

@@ -74,7 +74,8 @@ impl Session {
     /// Tells that what is missing will not be sent one by one.
     pub(super) fn reset(&mut self, reason: &str, state: &FeedState, out: &mut Outbox) {
         self.adopt(state);
-        self.held.clear();
+        // What is newer than the state that the client will ask for was not told by it.
+        self.held = self.held.split_off(&(self.last_seq + 1));
         let cursor = Some(state.head_seq);
         if self.v1() {
             out.put(p::reset(reason, &state.epoch, state.head_seq, &self.counts), None, cursor);
@@ -82,6 +83,7 @@ impl Session {
             // A classic client has no word for it; the badge at least is right.
             out.put(p::unread_count(self.counts.unread), None, cursor);
         }
+        self.release(out);
     }
 
     pub(super) async fn resume_frame(&mut self, at: Cursor, b: &dyn Backend, out: &mut Outbox) -> Flow {
@@ -95,10 +97,12 @@ impl Session {
         }
     }
 
-    /// The missing ones have had their time: they are read from the feed.
+    /// The missing ones have had their time: they are read from the feed, if it is still the one we know. After a merge the
+    /// numbers up to the new ones are those of everything that was there before.
     pub fn close_gap(&mut self) {
         if let Some((&to, (_, counts))) = self.held.last_key_value() {
             let counts = *counts;
+            self.recheck = true;
             self.plan_pull(to, counts);
         }
     }
@@ -110,8 +114,9 @@ impl Session {
         pull
     }
 
-    /// The queue was full: the rest is read from the feed.
+    /// The queue was full: the rest is read from the feed, if it is still the one we know.
     pub fn overflow(&mut self, o: Overflow) {
+        self.recheck = true;
         let pull = self.plan_pull(o.up_to, o.counts);
         pull.reset |= o.lost_marks;
     }
@@ -149,6 +154,10 @@ impl Session {
                 Ok(state) => {
                     if *state.epoch != *self.epoch {
                         self.reset("erased", &state, out);
+                        // The client starts anew already.
+                        if let Some(pull) = &mut self.pull {
+                            pull.reset = false;
+                        }
                     }
                     Flow::Go
                 }

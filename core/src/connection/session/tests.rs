@@ -366,6 +366,53 @@ async fn an_erased_user_is_told_once() {
 }
 
 #[tokio::test]
+async fn a_merged_feed_is_fetched_and_not_sent_item_by_item_whatever_comes_first() {
+    for p in [Protocol::Classic, Protocol::V1] {
+        let told = if p == Protocol::V1 { "reset" } else { "unread_count" };
+        for case in ["in order", "the item first", "nothing but the item", "a full queue", "the look"] {
+            let feed = Arc::new(Fake::with(2));
+            let (mut c, _) = Client::open(&feed, p, None).await;
+            let merged = feed.merge();
+            let state = feed.state_now();
+            let item = feed.add();
+            let overflow = Overflow { up_to: 6, counts: feed.state_now().counts, lost_marks: true };
+            let mut frames = Vec::new();
+            match case {
+                "in order" => frames.extend(c.hint(&merged).await),
+                "the item first" => {
+                    assert!(c.hint(&item).await.is_empty(), "it waits");
+                    frames.extend(c.hint(&merged).await);
+                }
+                "nothing but the item" => {
+                    assert!(c.hint(&item).await.is_empty());
+                    frames.extend(c.gap_over().await);
+                }
+                "a full queue" => {
+                    c.session.overflow(overflow);
+                    frames.extend(c.rest().await);
+                }
+                _ => frames.extend(c.head().await.into_iter().filter(|f| f["type"] != "heartbeat")),
+            }
+            let all = kinds(&frames);
+            assert_eq!(all[0], told, "{case}: {frames:?}");
+            match case {
+                "in order" => {
+                    assert_eq!(all.len(), 1);
+                    let unread = [&frames[0]["data"]["count"], &frames[0]["data"]["counts"]["unread"]];
+                    assert!(unread.contains(&&json!(state.counts.unread)), "{frames:?}");
+                    assert_eq!(kinds(&c.hint(&item).await), ["notification"]);
+                }
+                "the item first" => assert_eq!(all, [told, "notification"], "it is newer than what is fetched"),
+                // What the look found has it.
+                _ => assert_eq!(all.len(), 1, "{case}: {frames:?}"),
+            }
+            assert!(c.hint(&merged).await.is_empty() && c.hint(&item).await.is_empty(), "{case}: told once");
+            assert_eq!(kinds(&c.hint(&feed.add()).await), ["notification"], "{case}: the feed goes on");
+        }
+    }
+}
+
+#[tokio::test]
 async fn list_pages() {
     let feed = Arc::new(Fake::with(5));
     let mut c = Client::v1(&feed).await;

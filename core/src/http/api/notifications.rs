@@ -110,7 +110,7 @@ mod tests {
         }
         let paths = document["paths"].as_object().unwrap();
         let calls: Vec<_> = paths.values().flat_map(|p| p.as_object().unwrap().values()).collect();
-        assert_eq!(calls.len(), 10);
+        assert_eq!(calls.len(), 11);
         for call in calls {
             assert!(call["responses"]["422"]["content"]["application/problem+json"].is_object(), "{call}");
         }

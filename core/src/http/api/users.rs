@@ -1,13 +1,13 @@
-//! `/api/v1/users/{user_id}`: contact points, and the right to be forgotten.
+//! `/api/v1/users/{user_id}`: contact points, the right to be forgotten, and two who are one.
 
 use super::notifications::{Problems, ReadProblems, input};
 use crate::{
     http::{
         ApiRoutes,
         auth::Application,
-        problem::{ApiError, ApiResult, FieldError},
+        problem::{ApiError, ApiResult, FieldError, Problem},
     },
-    ingest::contact,
+    ingest::{contact, names},
     services::Services,
 };
 use axum::{
@@ -19,17 +19,22 @@ use axum::{
 use campanile_model::{
     ChannelName, Timestamp, UserId, UserKey,
     clock::wire,
-    ports::{Erased, Scope},
+    ports::{Erased, Merged, Scope},
     user::User,
 };
 use serde::Serialize;
+use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
+/// The field of a merge.
+const FROM: &str = "from_user_id";
+
 pub fn routes() -> ApiRoutes {
     ApiRoutes::new()
         .routes(routes!(get_user, put_user, erase_user))
+        .routes(routes!(merge_user))
         .routes(routes!(disable_user))
         .routes(routes!(enable_user))
 }
@@ -136,6 +141,69 @@ async fn erase_user(
     s.status.erase(&user, &application.actor).await?.map(Json).ok_or_else(|| ApiError::not_found("user"))
 }
 
+/// Who goes.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"from_user_id": "anon-1"}))]
+pub struct MergeBody {
+    /// Your own id of the user who is merged and no longer known afterwards.
+    pub from_user_id: String,
+}
+
+/// Merge another user into this one
+///
+/// Deliveries, feed, unsubscriptions and missing contact points of `from_user_id` become this user's, who is created if
+/// only the other is known; the other's feed is empty afterwards. What both have is kept once. Open sockets of both start
+/// anew (`reset`). Nothing takes it back. Requests that are stored keep the name that they were sent with.
+#[utoipa::path(
+    post, path = "/users/{user_id}/merge", tag = "users",
+    params(("user_id" = String, Path, description = "Your own id of the user who stays, at most 255 characters.")),
+    request_body = MergeBody,
+    responses((status = 200, description = "What was merged.", body = Merged),
+              (status = 404, description = "Neither of them is known.", body = Problem,
+               content_type = "application/problem+json"), Problems)
+)]
+async fn merge_user(
+    State(s): State<Arc<Services>>,
+    application: Application,
+    Path(user_id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> ApiResult<Json<Merged>> {
+    let into = managed(&application, &user_id)?;
+    let body = input::json(&headers, body, s.config.ingest.body_max).await?;
+    let from = UserKey { app: into.app.clone(), user: merged(&body, &into.user).map_err(ApiError::invalid)? };
+    s.status.merge(&from, &into, &application.actor).await?.map(Json).ok_or_else(|| ApiError::not_found("user"))
+}
+
+/// Whom the body names.
+fn merged(body: &Value, into: &UserId) -> Result<UserId, Vec<FieldError>> {
+    let Value::Object(body) = body else { return Err(vec![FieldError::new("body", "must be a JSON object")]) };
+    let mut errors: Vec<FieldError> = body
+        .keys()
+        .filter(|name| *name != FROM)
+        .map(|name| FieldError::new(name.clone(), names::unknown("field", name, &[FROM])))
+        .collect();
+    let from = match body.get(FROM) {
+        Some(Value::String(from)) => other_user(from, into),
+        Some(_) => Err("must be a string"),
+        None => Err("is required"),
+    };
+    match (from, errors.is_empty()) {
+        (Ok(from), true) => Ok(from),
+        (Ok(_), false) => Err(errors),
+        (Err(message), _) => {
+            errors.push(FieldError::new(FROM, message));
+            Err(errors)
+        }
+    }
+}
+
+/// The id of somebody who can be merged into this user.
+pub fn other_user(from: &str, into: &UserId) -> Result<UserId, &'static str> {
+    let from = UserId::parse(from)?;
+    if from == *into { Err("must be another user than the one who stays") } else { Ok(from) }
+}
+
 /// Switch a user off
 ///
 /// The user's sockets are closed and everything sent from now on is `suppressed` (`user_disabled`).
@@ -185,6 +253,26 @@ async fn shown(s: &Services, user: &UserKey) -> ApiResult<Json<UserView>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_merge_names_somebody_else_and_nothing_more() {
+        let into = UserId::from("ada");
+        assert_eq!(merged(&json!({"from_user_id": "anon-1"}), &into).unwrap().as_str(), "anon-1");
+        for (body, fields) in [
+            (json!([]), vec!["body"]),
+            (json!({}), vec!["from_user_id"]),
+            (json!({"from_user_id": 7}), vec!["from_user_id"]),
+            (json!({"from_user_id": ""}), vec!["from_user_id"]),
+            (json!({"from_user_id": "a\u{0}b"}), vec!["from_user_id"]),
+            (json!({"from_user_id": "ada"}), vec!["from_user_id"]),
+            (json!({"from_user_id": "anon-1", "form": 1}), vec!["form"]),
+            (json!({"from": "anon-1"}), vec!["from", "from_user_id"]),
+        ] {
+            let errors = merged(&body, &into).unwrap_err();
+            assert_eq!(errors.iter().map(|e| e.field.as_str()).collect::<Vec<_>>(), fields, "{body}");
+        }
+    }
 
     #[test]
     fn the_document_shows_the_fields_that_are_read() {

@@ -219,7 +219,13 @@ async fn somebody_who_connects_was_here(exam: Exam) {
     assert_eq!(counted().await, (1, 2));
     exam.pass(DAY * 40);
     assert_eq!(counted().await, (0, 0));
-    exam.put_user(&user("ada"), Contact::default()).await.unwrap();
-    exam.erase_user(&user("ada"), &actor()).await.unwrap();
-    assert!(exam.last_seen(&user("ada")).await.unwrap().is_none());
+    let newest = exam.last_seen(&user("ada")).await.unwrap();
+    for (from, into) in [("bo", "ada"), ("ada", "cy")] {
+        exam.put_user(&user(from), Contact::default()).await.unwrap();
+        exam.merge_users(&user(from), &user(into), &actor()).await.unwrap().unwrap();
+        assert_eq!(exam.last_seen(&user(into)).await.unwrap(), newest, "the later of both, {from} into {into}");
+        assert!(exam.last_seen(&user(from)).await.unwrap().is_none());
+    }
+    exam.erase_user(&user("cy"), &actor()).await.unwrap();
+    assert!(exam.last_seen(&user("cy")).await.unwrap().is_none());
 }

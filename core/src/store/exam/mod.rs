@@ -16,6 +16,7 @@ mod feeds;
 mod hall;
 mod instances;
 mod marking;
+mod merging;
 mod operating;
 mod pausing;
 mod people;
@@ -57,6 +58,6 @@ macro_rules! every_case {
     };
 }
 every_case!(
-    accepting, audiences, auditing, clustering, collapsing, console, desk, erasing, feeds, instances, marking,
+    accepting, audiences, auditing, clustering, collapsing, console, desk, erasing, feeds, instances, marking, merging,
     operating, pausing, people, retaining, states, sweeping, triaging, working, writing,
 );

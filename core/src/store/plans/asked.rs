@@ -183,6 +183,7 @@ async fn people(ask: &Asker<'_>) {
     ask.about("who of 500 is disabled", s.disabled_among(&many)).await;
     ask.about("disable a user", s.set_disabled(&ada, true, &actor())).await;
     ask.about("erase a user", s.erase_user(&ada, &actor())).await;
+    ask.about("merge a user into another", s.merge_users(&user("u12"), &user("u13"), &actor())).await;
     ask.about("unsubscribe", s.unsubscribe(&ada, &email, "digest")).await;
     ask.about("opt somebody out", s.opt_out(&ada, &email, "news", &actor())).await;
     ask.about("figures of people", s.people_figures(&app, 8)).await;

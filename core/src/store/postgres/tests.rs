@@ -11,7 +11,7 @@ use crate::{
     },
 };
 use campanile_model::{
-    ChannelName, NodeId,
+    AppId, ChannelName, NodeId, UserId,
     feed::{FeedFilter, MarkAs},
     ports::{
         AcceptError, AcceptStore, AuditStore, FeedStore, OperatorStore, StoreError, SystemStore, UserStore, WorkStore,
@@ -199,11 +199,79 @@ async fn erases_of_one_audience_at_once_all_hold() {
         for erased in futures_util::future::join_all(erases).await {
             assert_eq!(erased.unwrap().feed_items, 1);
         }
-        let detail = nodes[0].notification(&campanile_model::AppId::default(), id, None).await.unwrap().unwrap();
+        let detail = nodes[0].notification(&AppId::default(), id, None).await.unwrap().unwrap();
         assert_eq!(detail.row.request, serde_json::json!({"to": ["stays"]}));
         let kept = nodes[1].accept(again.item()).await.unwrap();
         assert!(kept.replayed);
         assert_eq!(kept.body.deliveries.unwrap().len(), 1, "no name is left in the stored answer");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opposite_merges_at_once_wait_for_each_other_and_lose_nothing() {
+    on_postgres(async |settings| {
+        let nodes = [node(&settings).await, node(&settings).await];
+        let names = ["ada", "bo"];
+        let mut sent = 0;
+        for round in 0..20 {
+            for name in names {
+                let generation =
+                    nodes[0].resolve(&AppId::default(), &[UserId::from(name)]).await.unwrap()[0].generation;
+                nodes[0].accept(note(name).generation(generation).item()).await.unwrap();
+                nodes[1].accept(mail(name).generation(generation).item()).await.unwrap();
+                sent += 1;
+            }
+            let merges = [(0, 1), (1, 0)].map(|(from, into)| {
+                let (store, from, into) = (nodes[from].clone(), user(names[from]), user(names[into]));
+                tokio::spawn(async move { store.merge_users(&from, &into, &actor()).await })
+            });
+            for merged in futures_util::future::join_all(merges).await {
+                merged.unwrap().unwrap_or_else(|e| panic!("round {round}: {e:?}"));
+            }
+        }
+        let mut total = 0;
+        for name in names {
+            total += nodes[0].feed_page(&user(name), None, 500, FeedFilter::All).await.unwrap().items.len();
+        }
+        assert_eq!(total, sent, "every item is in one of the two feeds");
+        assert_eq!(nodes[0].audit_counts(None, 10).await.unwrap().1, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_in_app_delivery_that_becomes_somebody_elses_meanwhile_is_left_for_the_next_round() {
+    on_postgres(async |settings| {
+        let store = node(&settings).await;
+        let held = ChannelName::websocket();
+        store.pause(&held, None, None, &actor()).await.unwrap();
+        let mut due = Vec::new();
+        for name in ["ada", "bo"] {
+            due.push(store.accept(note(name).item()).await.unwrap().body.deliveries.unwrap()[0].delivery_id);
+        }
+        store.resume(&held, &actor()).await.unwrap();
+        // A merge has the feed states, and will have moved the delivery when it lets go of them.
+        let mut other = PgConnection::connect_with(&settings.options).await.unwrap();
+        let mut merge = other.begin().await.unwrap();
+        sqlx::query("SELECT 1 FROM user_state WHERE user_id = 'ada' FOR UPDATE").execute(&mut *merge).await.unwrap();
+        let completing = tokio::spawn({
+            let (store, due) = (store.clone(), due.clone());
+            async move { store.complete_in_app(&due).await }
+        });
+        let mut look = PgConnection::connect_with(&settings.options).await.unwrap();
+        let blocked = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity
+                                      WHERE datname = current_database() AND wait_event_type = 'Lock')";
+        while !sqlx::query_as::<_, (bool,)>(blocked).fetch_one(&mut look).await.unwrap().0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        sqlx::query("UPDATE deliveries SET user_id = 'cy' WHERE user_id = 'ada'").execute(&mut *merge).await.unwrap();
+        merge.commit().await.unwrap();
+        assert_eq!(completing.await.unwrap().unwrap(), 1, "the others of the batch are done");
+        assert_eq!(store.complete_in_app(&due).await.unwrap(), 1, "and this one at the next time");
+        for (name, items) in [("ada", 0), ("bo", 1), ("cy", 1)] {
+            assert_eq!(store.feed_state(&user(name)).await.unwrap().counts.total, items, "{name}");
+        }
     })
     .await;
 }

@@ -141,7 +141,7 @@ fn inline(item: &AcceptItem) -> &[RecipientPlan] {
     }
 }
 
-/// Someone was erased since the plan was made.
+/// Someone was erased or merged since the plan was made.
 pub fn is_stale(tx: &Tx<'_>, n: &Notification, recipients: &[RecipientPlan]) -> StoreResult<bool> {
     for recipient in recipients {
         if tx.user(&user_key(&n.app, &recipient.user_id))?.generation != recipient.generation {

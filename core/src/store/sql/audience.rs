@@ -5,18 +5,19 @@ use super::{
     group::Operation,
     place::{Known, Placer},
     read::{Reads, now},
-    rows::{Cells, notification_columns},
+    rows::{Cells, json_rows, notification_columns},
     statement::{by_engine, sql},
     tx::{Tx, user_key},
 };
 use async_trait::async_trait;
 use campanile_model::{
-    NodeId, Notification, NotificationId,
+    NodeId, Notification, NotificationId, UserId,
     plan::{AudienceSpec, RecipientPlan},
     ports::StoreResult,
     work::AudienceSlice,
 };
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -124,9 +125,9 @@ pub struct Expand {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expanded {
     Done,
-    /// Another node has moved the cursor, or an erase has changed the audience: claim again.
+    /// Another node has moved the cursor, or an erase or a merge has changed the audience: claim again.
     Moved,
-    /// Someone in the slice was erased since it was resolved.
+    /// Someone in the slice was erased or merged since it was resolved.
     Stale,
 }
 
@@ -173,13 +174,14 @@ impl Operation for Expand {
             self.move_cursor(tx, total, total).await?;
             return Ok(Expanded::Done);
         }
-        let plans: Vec<_> = self.recipients.iter().map(|r| (&*notification, r)).collect();
-        let mut known = Known::load(tx, &plans).await?;
         if is_stale(tx, &notification, &self.recipients)? {
             return Ok(Expanded::Stale);
         }
+        let recipients = self.without_what_came_by_a_merge(tx).await?;
+        let plans: Vec<_> = recipients.iter().map(|r| (&*notification, r)).collect();
+        let mut known = Known::load(tx, &plans).await?;
         let mut placer = Placer::default();
-        placer.place(tx, &mut known, &notification, &self.recipients, self.queued)?;
+        placer.place(tx, &mut known, &notification, &recipients, self.queued)?;
         known.collapses.flush(tx).await?;
         placer.flush(tx).await?;
         let cursor = self.cursor.saturating_add(self.recipients.len() as u32).min(total);
@@ -189,6 +191,37 @@ impl Operation for Expand {
 }
 
 impl Expand {
+    /// Somebody who was expanded before was merged into somebody whose turn is now: they have it by some channels already.
+    /// Their generation says that it may be so; nobody else costs a look.
+    async fn without_what_came_by_a_merge(&self, tx: &mut Tx<'_>) -> StoreResult<Cow<'_, [RecipientPlan]>> {
+        let merged: Vec<&UserId> = self.recipients.iter().filter(|r| r.generation > 0).map(|r| &r.user_id).collect();
+        if merged.is_empty() {
+            return Ok(Cow::Borrowed(&self.recipients));
+        }
+        let rows = tx
+            .fetch(
+                "reading what came by a merge",
+                by_engine(
+                    "SELECT d.user_id, d.channel FROM json_each($2) j
+                     CROSS JOIN deliveries d ON d.notification_id = $1 AND d.user_id = j.value",
+                    "SELECT d.user_id, d.channel FROM jsonb_array_elements_text($2::jsonb) AS j (value)
+                     JOIN deliveries d ON d.notification_id = $1 AND d.user_id = j.value",
+                )
+                .bind(self.notification.0)
+                .bind(json_rows(&merged)?),
+            )
+            .await?;
+        let mut recipients = self.recipients.clone();
+        for row in &rows {
+            let c = Cells::of("deliveries", row);
+            let (user, channel) = (c.text("user_id")?, c.channel("channel")?);
+            for recipient in recipients.iter_mut().filter(|r| r.user_id.as_str() == user) {
+                recipient.deliveries.retain(|d| d.channel != channel);
+            }
+        }
+        Ok(Cow::Owned(recipients))
+    }
+
     /// Frees the lease; at the end the spec goes too, it holds addresses that nobody needs any more.
     async fn move_cursor(&self, tx: &mut Tx<'_>, cursor: u32, total: u32) -> StoreResult<()> {
         let now = tx.now;

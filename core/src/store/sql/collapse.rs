@@ -5,7 +5,7 @@
 
 use super::{
     rows::{Cells, Hex, json_rows},
-    statement::by_engine,
+    statement::{Sql, by_engine, sql},
     take_back::{self, take_back},
     tx::Tx,
 };
@@ -239,6 +239,44 @@ impl Collapses {
         }
         Ok(())
     }
+}
+
+/// What two people hold becomes one's, whose deliveries and feed both have become: of each key the newer stays, and the
+/// older makes way as it would have on arrival.
+pub async fn join(tx: &mut Tx<'_>, from: &UserKey, into: &UserKey) -> StoreResult<()> {
+    let bound = |text: Sql<'static>| text.bind(from.app.as_str()).bind(from.user.as_str());
+    let older = by_engine(
+        "SELECT MIN(c.notification_id, o.notification_id) AS older
+         FROM collapses c JOIN collapses o ON o.app = c.app AND o.user_id = $3
+           AND o.notification_type = c.notification_type AND o.collapse_key = c.collapse_key
+         WHERE c.app = $1 AND c.user_id = $2 AND o.notification_id <> c.notification_id",
+        "SELECT LEAST(c.notification_id, o.notification_id) AS older
+         FROM collapses c JOIN collapses o ON o.app = c.app AND o.user_id = $3
+           AND o.notification_type = c.notification_type AND o.collapse_key = c.collapse_key
+         WHERE c.app = $1 AND c.user_id = $2 AND o.notification_id <> c.notification_id",
+    );
+    let rows = tx.fetch("reading keys that two people hold", bound(older).bind(into.user.as_str())).await?;
+    let superseded = rows
+        .iter()
+        .map(|row| Ok((Cells::of("collapses", row).notification_id("older")?, into.clone())))
+        .collect::<StoreResult<_>>()?;
+    let take = by_engine(
+        "INSERT INTO collapses (app, user_id, notification_type, collapse_key, notification_id, updated_at)
+         SELECT app, $3, notification_type, collapse_key, notification_id, updated_at
+         FROM collapses WHERE app = $1 AND user_id = $2
+         ON CONFLICT DO UPDATE SET notification_id = MAX(notification_id, excluded.notification_id),
+                                   updated_at = MAX(updated_at, excluded.updated_at)",
+        "INSERT INTO collapses (app, user_id, notification_type, collapse_key, notification_id, updated_at)
+         SELECT app, $3, notification_type, collapse_key, notification_id, updated_at
+         FROM collapses WHERE app = $1 AND user_id = $2
+         ON CONFLICT (app, user_id, notification_type, collapse_key)
+         DO UPDATE SET notification_id = GREATEST(collapses.notification_id, excluded.notification_id),
+                       updated_at = GREATEST(collapses.updated_at, excluded.updated_at)",
+    );
+    tx.exec("joining collapse keys", bound(take).bind(into.user.as_str())).await?;
+    let delete = bound(sql("DELETE FROM collapses WHERE app = $1 AND user_id = $2"));
+    tx.exec("forgetting a merged user's collapse keys", delete).await?;
+    Collapses { superseded, ..Collapses::default() }.flush(tx).await
 }
 
 /// A transition read from a `RETURNING` row with id, notification_id, app, user_id, channel, priority and attempt.

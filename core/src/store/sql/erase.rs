@@ -3,6 +3,7 @@
 use super::{
     accept::encode,
     audit,
+    crowd::{self, in_spec},
     group::Operation,
     rows::Cells,
     statement::{Sql, by_engine, sql},
@@ -13,15 +14,12 @@ use async_trait::async_trait;
 use campanile_model::{
     UserKey,
     api::Acceptance,
-    effects::{FeedChange, FeedChangeKind},
     feed::Counts,
-    plan::AudienceSpec,
     ports::{Actor, Erased, StoreResult},
     state::reason,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
-use uuid::Uuid;
 
 pub struct Erase {
     pub user: UserKey,
@@ -46,35 +44,24 @@ impl Operation for Erase {
     async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<Option<Erased>> {
         tx.load_users(std::slice::from_ref(&self.user)).await?;
         let row = *tx.user(&self.user)?;
-        if !row.known && !row.stored && !self.was_sent_to(tx).await? {
+        if !row.known && !row.stored && !was_sent_to(tx, &self.user).await? {
             return Ok(None);
         }
         let mut erased = Erased::default();
         self.stop_deliveries(tx, &mut erased).await?;
         self.scrub_notifications(tx).await?;
-        self.leave_audiences(tx).await?;
+        crowd::change(tx, &self.user, None).await?;
         erased.feed_items = self.delete("DELETE FROM feed WHERE app = $1 AND user_id = $2", tx).await?;
         self.delete("DELETE FROM collapses WHERE app = $1 AND user_id = $2", tx).await?;
         self.delete("DELETE FROM ws_tickets WHERE app = $1 AND user_id = $2", tx).await?;
         self.delete("DELETE FROM user_seen WHERE app = $1 AND user_id = $2", tx).await?;
         self.delete("DELETE FROM users WHERE app = $1 AND user_id = $2", tx).await?;
-        self.reset_feed(tx)?;
+        reset_feed(tx, &self.user, &self.epoch)?;
         let detail =
             json!({"cancelled": erased.cancelled, "in_flight": erased.in_flight, "feed_items": erased.feed_items});
         audit::append(tx, &self.actor, "user.erase", self.user.user.as_str(), Some(detail)).await?;
         Ok(Some(erased))
     }
-}
-
-/// Somebody of this list of recipients is `$2`.
-macro_rules! in_spec {
-    (sqlite) => {
-        "EXISTS (SELECT 1 FROM json_each(a.spec, '$.recipients') j WHERE j.value ->> 'user_id' = $2)"
-    };
-    (postgres) => {
-        "EXISTS (SELECT 1 FROM jsonb_array_elements(a.spec::jsonb -> 'recipients') AS j (value)
-                 WHERE j.value ->> 'user_id' = $2)"
-    };
 }
 
 /// A user may be known by a large audience alone.
@@ -86,18 +73,6 @@ macro_rules! known {
                             WHERE a.done_at IS NULL AND n.app = $1 AND ",
             in_spec!($engine),
             ") AS known"
-        )
-    };
-}
-
-macro_rules! unexpanded {
-    ($engine:ident, $lock:literal) => {
-        concat!(
-            "SELECT a.notification_id, a.spec, a.cursor, a.recipients
-             FROM audiences a JOIN notifications n ON n.id = a.notification_id
-             WHERE a.done_at IS NULL AND n.app = $1 AND ",
-            in_spec!($engine),
-            $lock
         )
     };
 }
@@ -140,16 +115,6 @@ impl Erase {
     async fn delete(&self, text: &'static str, tx: &mut Tx<'_>) -> StoreResult<u64> {
         let delete = sql(text).bind(self.user.app.as_str()).bind(self.user.user.as_str());
         tx.exec("erasing a user", delete).await
-    }
-
-    async fn was_sent_to(&self, tx: &mut Tx<'_>) -> StoreResult<bool> {
-        let row = tx
-            .fetch_opt(
-                "looking for a user",
-                by_engine(known!(sqlite), known!(postgres)).bind(self.user.app.as_str()).bind(self.user.user.as_str()),
-            )
-            .await?;
-        row.map_or(Ok(false), |row| Cells::of("deliveries", &row).flag("known"))
     }
 
     async fn stop_deliveries(&self, tx: &mut Tx<'_>, erased: &mut Erased) -> StoreResult<()> {
@@ -221,76 +186,25 @@ impl Erase {
         }
         Ok(())
     }
+}
 
-    /// Out of unexpanded specs. The lease goes too: a slice that was resolved before is claimed anew.
-    async fn leave_audiences(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
-        let rows = tx
-            .fetch(
-                "reading unexpanded audiences",
-                by_engine(
-                    unexpanded!(sqlite, ""),
-                    unexpanded!(postgres, " ORDER BY a.notification_id FOR UPDATE OF a"),
-                )
-                .bind(self.user.app.as_str())
-                .bind(self.user.user.as_str()),
-            )
-            .await?;
-        let now = tx.now;
-        for row in &rows {
-            let c = Cells::of("audiences", row);
-            let id: Uuid = c.uuid("notification_id")?;
-            let mut spec: AudienceSpec = c.json("spec")?;
-            let (cursor, mut recipients) = (c.int("cursor")?, c.int("recipients")?);
-            let mut moved = cursor;
-            let mut at = 0;
-            spec.recipients.retain(|r| {
-                let keep = r.user_id != self.user.user;
-                if !keep {
-                    recipients -= 1;
-                    moved -= i64::from(at < cursor);
-                }
-                at += 1;
-                keep
-            });
-            if moved >= recipients {
-                // Nobody is left to expand, and what is done keeps no addresses.
-                spec.recipients.clear();
-            }
-            tx.exec(
-                "taking a user out of an audience",
-                sql("UPDATE audiences SET spec = $1, cursor = $2, recipients = $3, lease_owner = NULL,
-                            lease_until = NULL, done_at = CASE WHEN $2 >= $3 THEN $4 END
-                     WHERE notification_id = $5")
-                .bind(encode(&spec)?)
-                .bind(moved)
-                .bind(recipients)
-                .bind(now)
-                .bind(id),
-            )
-            .await?;
-        }
-        Ok(())
-    }
+/// Whether deliveries or an audience name this user, who may have no row of their own.
+pub async fn was_sent_to(tx: &mut Tx<'_>, user: &UserKey) -> StoreResult<bool> {
+    let known = by_engine(known!(sqlite), known!(postgres));
+    let row = tx.fetch_opt("looking for a user", known.bind(user.app.as_str()).bind(user.user.as_str())).await?;
+    row.map_or(Ok(false), |row| Cells::of("deliveries", &row).flag("known"))
+}
 
-    fn reset_feed(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
-        let epoch = self.epoch.clone();
-        let row = tx.user_mut(&self.user)?;
-        row.min_seq = row.head_seq + 1;
-        row.generation += 1;
-        row.counts = Counts { version: row.counts.version + 1, ..Counts::default() };
-        row.known = false;
-        row.stored = true;
-        row.disabled = false;
-        let state = row.state(&epoch);
-        tx.effects.changes.push(FeedChange {
-            user: self.user.clone(),
-            kind: FeedChangeKind::Erased { epoch: state.epoch, head_seq: state.head_seq },
-            counts: state.counts,
-            // Classic sockets get `unread_count` 0 whatever they had.
-            unread_changed: true,
-        });
-        Ok(())
-    }
+/// Nobody is left whose feed it was: empty, and as if new to whoever connects.
+pub fn reset_feed(tx: &mut Tx<'_>, user: &UserKey, epoch: &str) -> StoreResult<()> {
+    let row = tx.user_mut(user)?;
+    row.min_seq = row.head_seq + 1;
+    row.generation += 1;
+    row.counts = Counts { version: row.counts.version + 1, ..Counts::default() };
+    row.known = false;
+    row.stored = true;
+    row.disabled = false;
+    tx.tell_anew(user, epoch)
 }
 
 /// Takes a user and what was said of them out of a stored request.

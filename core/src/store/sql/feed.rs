@@ -228,6 +228,22 @@ macro_rules! counted {
     };
 }
 
+/// (total, unread, unseen) as the rows of these loaded users say, in their order.
+pub async fn count(tx: &mut Tx<'_>, users: &[UserKey]) -> StoreResult<Vec<(UserKey, (i64, i64, i64))>> {
+    let keys: Vec<(&str, &str)> = users.iter().map(|u| (u.app.as_str(), u.user.as_str())).collect();
+    let rows = tx
+        .fetch(
+            "counting feed items",
+            by_engine(counted!("json_each($1)"), counted!("jsonb_array_elements($1::jsonb)")).bind(json_rows(&keys)?),
+        )
+        .await?;
+    let counted = |row| {
+        let c = Cells::of("feed", row);
+        Ok((c.user()?, (c.int("total")?, c.int("unread")?, c.int("unseen")?)))
+    };
+    rows.iter().map(counted).collect()
+}
+
 /// Compares counts with the rows and repairs what drifted.
 pub struct AuditCounts {
     pub after: Option<UserKey>,
@@ -259,19 +275,7 @@ impl Operation for AuditCounts {
             rows.iter().map(|row| Cells::of("user_state", row).user()).collect::<StoreResult<_>>()?;
         // Held before they are counted: what is compared belongs together.
         tx.load_users(&users).await?;
-        let keys: Vec<(&str, &str)> = users.iter().map(|u| (u.app.as_str(), u.user.as_str())).collect();
-        let rows = tx
-            .fetch(
-                "counting feed items",
-                by_engine(counted!("json_each($1)"), counted!("jsonb_array_elements($1::jsonb)"))
-                    .bind(json_rows(&keys)?),
-            )
-            .await?;
-        let mut found = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let c = Cells::of("feed", row);
-            found.push((c.user()?, (c.int("total")?, c.int("unread")?, c.int("unseen")?)));
-        }
+        let mut found = count(tx, &users).await?;
         let mut repaired = 0;
         for (key, (total, unread, unseen)) in &found {
             let Counts { total: t, unread: r, unseen: s, .. } = tx.user(key)?.counts;

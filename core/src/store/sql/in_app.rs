@@ -173,6 +173,11 @@ async fn due(tx: &mut Tx<'_>, ids: &[DeliveryId]) -> StoreResult<Vec<Due>> {
         if tx.is_paused(&c.channel("channel")?) {
             continue;
         }
+        let user = c.user()?;
+        if !tx.has_user(&user) {
+            // It was read as somebody else's, whose merge came between: the relay brings it again.
+            continue;
+        }
         let notification_id = c.notification_id("notification_id")?;
         let notification = match notifications.entry(notification_id) {
             Entry::Occupied(known) => known.get().clone(),
@@ -180,7 +185,7 @@ async fn due(tx: &mut Tx<'_>, ids: &[DeliveryId]) -> StoreResult<Vec<Due>> {
         };
         out.push(Due {
             id,
-            user: c.user()?,
+            user,
             notification,
             expires_at: c.get("expires_at")?,
             since: c.int("since")?,

@@ -15,6 +15,7 @@ use campanile_model::{
     AppId, DeliveryId, Notification, UserKey,
     plan::{DeliveryPlan, RecipientPlan},
     ports::{Actor, MoveTo, Moved, StoreResult},
+    state::reason,
 };
 use serde_json::json;
 use std::{sync::Arc, time::Instant};
@@ -102,6 +103,10 @@ impl MoveDead {
     ) -> StoreResult<Option<Result<(Arc<Notification>, RecipientPlan), &'static str>>> {
         let Some(row) = replay::known(tx, &self.app, id).await? else { return Ok(None) };
         let c = Cells::of("deliveries", &row);
+        if !tx.has_user(&c.user()?) {
+            // Somebody else's by now: a merge came between.
+            return Ok(Some(Err(reason::MERGED)));
+        }
         let way = Way { channel: self.to.channel.clone(), in_app: self.to.in_app, inline: false };
         let recipient = match replay::revivable(tx, c, &way).await? {
             Ok(recipient) => recipient,

@@ -8,7 +8,7 @@ use super::{
     group::{AcceptInput, ClaimInput, Job, MarkInput, Work},
     in_app::CompleteInApp,
     lease::{GiveBack, LapseAll, Renew, Rescue},
-    operate, poison, received, relay, replay, suppress,
+    merge, operate, poison, received, relay, replay, suppress,
     sweep::Sweep,
     users,
     writer::closed,
@@ -209,6 +209,11 @@ impl UserStore for SqlStore {
 
     async fn erase_user(&self, key: &UserKey, actor: &Actor) -> StoreResult<Option<Erased>> {
         self.write(erase::Erase { user: key.clone(), actor: actor.clone(), epoch: self.reads.epoch.clone() }).await
+    }
+
+    async fn merge_users(&self, from: &UserKey, into: &UserKey, actor: &Actor) -> StoreResult<Option<Merged>> {
+        let (from, into) = (from.clone(), into.clone());
+        self.write(merge::Merge { from, into, actor: actor.clone(), epoch: self.reads.epoch.clone() }).await
     }
 
     async fn unsubscribe(&self, key: &UserKey, channel: &ChannelName, notification_type: &str) -> StoreResult<()> {

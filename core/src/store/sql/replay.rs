@@ -104,9 +104,10 @@ pub async fn revivable(tx: &mut Tx<'_>, c: Cells<'_>, way: &Way) -> StoreResult<
     if c.flag("cancelled")? {
         return Ok(Err(reason::CANCELLED));
     }
-    // An erase, a cancel or a collapse that came while it was sending or dead.
+    // An erase, a merge, a cancel or a collapse that came while it was sending or dead.
     match c.get::<Option<&str>>("stop")? {
         Some(reason::ERASED) => return Ok(Err(reason::ERASED)),
+        Some(reason::MERGED) => return Ok(Err(reason::MERGED)),
         Some(reason::COLLAPSED) => return Ok(Err(reason::COLLAPSED)),
         Some(_) => return Ok(Err(reason::CANCELLED)),
         None => {}

@@ -1,4 +1,4 @@
-//! Taking deliveries back: what cancel, collapse and erase have in common.
+//! Taking deliveries back: what cancel, collapse, erase and merge have in common.
 
 use super::{collapse::transition, rows::Cells, statement::Sql, tx::Tx};
 use campanile_model::{DeliveryState, ports::StoreResult};

@@ -170,6 +170,11 @@ impl<'c> Tx<'c> {
         Ok(())
     }
 
+    /// Whether this transaction has the feed state: it can't be had later, as all are locked at once.
+    pub fn has_user(&self, key: &UserKey) -> bool {
+        self.users.contains_key(key)
+    }
+
     /// A loaded user's feed state.
     pub fn user(&self, key: &UserKey) -> StoreResult<&UserRow> {
         self.users.get(key).ok_or_else(not_loaded)
@@ -199,6 +204,19 @@ impl<'c> Tx<'c> {
             kind: FeedChangeKind::Marked { what, mark },
             counts,
             unread_changed: counts.unread != unread_before,
+        });
+        Ok(())
+    }
+
+    /// Tells that a feed begins anew under its present generation.
+    pub fn tell_anew(&mut self, user: &UserKey, epoch: &str) -> StoreResult<()> {
+        let state = self.user(user)?.state(epoch);
+        self.effects.changes.push(FeedChange {
+            user: user.clone(),
+            kind: FeedChangeKind::Erased { epoch: state.epoch, head_seq: state.head_seq },
+            counts: state.counts,
+            // Classic sockets get `unread_count` whatever they had.
+            unread_changed: true,
         });
         Ok(())
     }

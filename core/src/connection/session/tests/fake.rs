@@ -90,6 +90,27 @@ impl Fake {
             unread_changed: true,
         }))
     }
+    /// The feed as it is after another one was merged into it: every item again, under a new number, and one more.
+    pub(super) fn merge(&self) -> Hint {
+        let mut i = self.inner();
+        i.epoch = "e.1".into();
+        i.version += 1;
+        let old = i.items.len();
+        for seq in 0..old {
+            let item = i.items[seq].item.clone();
+            i.items.push(Row { item, read: false, archived: false });
+        }
+        i.items.push(Row { item: item("other"), read: false, archived: false });
+        i.items[..old].iter_mut().for_each(|r| r.archived = true);
+        i.min_seq = old as i64 + 1;
+        let head_seq = i.items.len() as i64;
+        Hint::Feed(Arc::new(FeedChange {
+            user: user(),
+            kind: FeedChangeKind::Erased { epoch: i.epoch.clone(), head_seq },
+            counts: i.counts(),
+            unread_changed: true,
+        }))
+    }
     pub(super) fn state_now(&self) -> FeedState {
         let i = self.inner();
         FeedState { epoch: i.epoch.clone(), head_seq: i.items.len() as i64, min_seq: i.min_seq, counts: i.counts() }

@@ -116,6 +116,7 @@ pub fn plainly(why: &str) -> &str {
         "cancelled" => "cancelled",
         "expired" => "expired",
         "erased" => "of an erased person",
+        "merged" => "of a person who was merged into another",
         "collapsed" => "replaced by a newer one",
         "user_disabled" => "of a disabled person",
         "no_address" => "without an address",

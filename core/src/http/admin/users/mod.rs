@@ -1,6 +1,7 @@
 //! `/admin/users`: people, how they are reached, what is done for one of them.
 
 mod acts;
+mod merge;
 mod preferences;
 
 use super::{
@@ -64,6 +65,7 @@ pub fn routes() -> Routes {
         .post("/admin/users/{id}/lift", ACT, acts::lift)
         .post("/admin/users/{id}/opt-out", ACT, acts::opt_out)
         .post("/admin/users/{id}/export", ACT, acts::export)
+        .post("/admin/users/{id}/merge", MANAGE, merge::merge)
         .post("/admin/users/{id}/erase", MANAGE, acts::erase)
 }
 
