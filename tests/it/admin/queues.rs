@@ -25,7 +25,9 @@ async fn a_channel_is_paused_with_a_reason_and_what_is_held_goes_out_once() {
         host.api().accepted(&json!({"to": to, "title": "held", "channels": ["email"]})).await;
     }
     let mut stream = Stream::open(&dana, "/admin/live?page=queue&channel=email&range=1h").await;
-    stream.until("three are held", |t| t.contains("<dt>Held</dt><dd class=\"warn\">") && t.contains("\">3</a></dd>")).await;
+    stream
+        .until("three are held", |t| t.contains("<dt>Held</dt><dd class=\"warn\">") && t.contains("\">3</a></dd>"))
+        .await;
     assert!(relay.received().is_empty());
 
     // The message's own button takes it back.

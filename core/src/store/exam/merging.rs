@@ -1,6 +1,7 @@
 //! Merging two people.
 
 use super::*;
+use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
 
 pub(super) mod tests {
@@ -15,6 +16,7 @@ pub(super) mod tests {
         whoever_is_still_to_be_expanded_is_so_under_the_new_name,
         whoever_was_expanded_before_gets_nothing_twice,
         a_plan_made_before_is_refused,
+        an_erase_of_the_one_who_stays_reaches_the_requests_of_the_other,
         nobody_is_merged_into_themselves_or_out_of_nothing,
     );
 }
@@ -339,4 +341,18 @@ async fn nobody_is_merged_into_themselves_or_out_of_nothing(exam: Exam) {
     assert_eq!((state.head_seq, state.epoch), (1, format!("{}.0", exam.epoch())));
     assert_eq!(exam.feed_ids(&ada, FeedFilter::All).await, [id]);
     sound(&exam).await;
+}
+
+async fn an_erase_of_the_one_who_stays_reaches_the_requests_of_the_other(exam: Exam) {
+    let mut old = note("anon").also("bo", &["email"]).keyed("k", 1);
+    old.request = json!({"to": [{"user_id": "anon", "email": "anon@example.org"}, "bo"]});
+    let old = exam.send(old).await;
+    exam.send(note("ada")).await;
+    merge(&exam, "anon", "ada").await;
+    let request = async || exam.notification(&AppId::default(), old.id, None).await.unwrap().unwrap().row.request;
+    assert_eq!(request().await, json!({"to": [{"user_id": "ada", "email": "anon@example.org"}, "bo"]}));
+    exam.erase_user(&user("ada"), &actor()).await.unwrap().unwrap();
+    assert_eq!(request().await, json!({"to": ["bo"]}));
+    let again = exam.accept(note("anon").generation(1).keyed("k", 1).item()).await.unwrap();
+    assert!(again.replayed && again.body.deliveries.unwrap().iter().all(|d| d.user_id == UserId::from("bo")));
 }

@@ -1,15 +1,14 @@
 //! Merging two people: whatever one had becomes the other's, and nobody gets anything twice.
 //!
-//! Locks are taken in the order that all keep: feed states, people, audiences, deliveries by id. Absent on purpose: the
-//! feeds (`merge_feed`), collapse keys (`collapse`), audiences (`crowd`), and stored requests and answers: they say what
-//! was asked for then, under the name of then.
+//! Locks are taken in the order that all keep: feed states, people, requests, audiences, deliveries by id. Absent on purpose:
+//! the feeds (`merge_feed`), collapse keys (`collapse`), stored requests and answers (`requests`), audiences (`crowd`).
 
 use super::{
     accept::encode,
     audit, collapse, crowd,
     erase::{reset_feed, was_sent_to},
     group::Operation,
-    merge_feed,
+    merge_feed, requests,
     rows::{Cells, json_rows},
     statement::{Sql, by_engine, sql},
     take_back::{self, take_back},
@@ -58,6 +57,7 @@ impl Operation for Merge {
             // Whoever was merged before has neither, and a merge that is repeated makes no client start anew.
             let is_somebody = row.known || row.head_seq >= row.min_seq;
             self.join_people(tx).await?;
+            requests::change(tx, &self.from, Some(&self.into.user)).await?;
             merged.audiences = crowd::change(tx, &self.from, Some(&self.into.user)).await?;
             self.join_deliveries(tx, &mut merged).await?;
             self.join_wishes(tx).await?;

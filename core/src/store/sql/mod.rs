@@ -42,6 +42,7 @@ mod ports;
 pub mod read;
 pub mod relay;
 mod replay;
+mod requests;
 mod retain;
 mod rows;
 pub mod statement;
