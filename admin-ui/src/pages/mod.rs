@@ -80,7 +80,7 @@ pub struct NodeFacts {
 }
 
 /// Console pages that exist: nothing links to one that does not.
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "/admin",
     "/admin/notifications",
     "/admin/connections",
@@ -94,6 +94,7 @@ const PAGES: [&str; 13] = [
     "/admin/audit",
     "/admin/settings",
     "/admin/send-test",
+    "/admin/sign-in",
 ];
 
 /// Whether a link to this path leads anywhere.
