@@ -1,4 +1,5 @@
-// The console: live stream, times in the viewer's zone, theme, keys, crosshair. Every page is complete without it.
+// The console: live stream, times in the viewer's zone, theme, keys, crosshair, what was typed when a session ended. Every page
+// is complete without it.
 (() => {
   const root = document.documentElement;
   const one = (selector, from = document) => from.querySelector(selector);
@@ -64,11 +65,76 @@
     document.cookie = `campanile-theme=${next};path=/;max-age=31536000;samesite=lax`;
     theme.setAttribute("aria-label", `Theme: ${next === "system" ? "follows the system" : next}`);
   }
-  const cycle = () => dress(order[(order.indexOf(root.dataset.theme ?? "system") + 1) % 3]);
+  const cycle = () => theme && dress(order[(order.indexOf(root.dataset.theme ?? "system") + 1) % 3]);
   if (theme) {
     theme.hidden = false;
     theme.setAttribute("aria-label", `Theme: ${root.dataset.theme ?? "follows the system"}`);
     theme.addEventListener("click", cycle);
+  }
+
+  // --- a session that ended: the page stays as it is, and what was typed outlives the way to the sign-in and back ------------
+  const ticks = (field) => ["checkbox", "radio"].includes(field.type);
+  const secret = (field) => field.type === "password" || /password|one-time-code/.test(field.autocomplete);
+  const typeless = ["hidden", "submit", "button", "file", "fieldset"];
+  const fields = (form) => [...form.elements].filter((f) => f.name && !secret(f) && !typeless.includes(f.type));
+  const typedKey = `campanile-typed ${location.pathname}${location.search}`;
+  function isTyped(field) {
+    if (field.options) return [...field.options].some((o) => o.selected !== o.defaultSelected);
+    return ticks(field) ? field.checked !== field.defaultChecked : field.value !== field.defaultValue;
+  }
+  /** A field is found again by its form's target, its name and, where several have that name, its value or its place. */
+  function place(field) {
+    return ticks(field) ? `=${field.value}` : String(fields(field.form).filter((f) => f.name === field.name).indexOf(field));
+  }
+  function keepTyped() {
+    const typed = all("main form").flatMap((form) => fields(form).filter(isTyped).map((f) => (
+      { form: form.getAttribute("action"), name: f.name, at: place(f), value: f.value, checked: f.checked })));
+    try {
+      sessionStorage.setItem(typedKey, JSON.stringify(typed));
+    } catch { /* then it is lost, as it would be without a script */ }
+  }
+  function putBack() {
+    let typed = [];
+    try {
+      typed = JSON.parse(sessionStorage.getItem(typedKey) ?? "[]");
+      // Whatever brought us here: a form that was taken needs nothing put back later.
+      sessionStorage.removeItem(typedKey);
+    } catch { /* storage may be forbidden */ }
+    if (!document.referrer || new URL(document.referrer).pathname !== "/admin/sign-in") return;
+    const every = all("main form").flatMap(fields);
+    for (const t of typed) {
+      const field = every.find((f) => f.form.getAttribute("action") === t.form && f.name === t.name && place(f) === t.at);
+      if (!field) continue;
+      if (ticks(field)) field.checked = t.checked;
+      else field.value = t.value;
+      field.closest("details")?.setAttribute("open", "");
+    }
+  }
+  const banner = one("#ended");
+  let ended = false;
+  function sessionEnded() {
+    if (ended) return;
+    ended = true;
+    const link = one("a", banner);
+    link.href = `/admin/sign-in?${new URLSearchParams({ back: location.pathname + location.search })}`;
+    link.addEventListener("click", keepTyped);
+    banner.hidden = false;
+    word("Signed out", true);
+  }
+  if (banner) {
+    putBack();
+    // A form that is sent whole leaves the page: whether the session still stands is known only then.
+    document.addEventListener("submit", (e) => {
+      if (e.target.method === "post" && !e.target.hasAttribute("hx-post")) keepTyped();
+    });
+    document.addEventListener("htmx:sse:error", (e) => e.detail.status === 401 && sessionEnded());
+    // Kept from htmx, which would leave the page at once.
+    document.addEventListener("htmx:before:response", (e) => {
+      if (e.detail.ctx.response.status !== 401) return;
+      e.preventDefault();
+      sessionEnded();
+    });
+    document.addEventListener("htmx:sse:before:connection", (e) => ended && e.preventDefault());
   }
 
   // --- live ------------------------------------------------------------------------------------------------------
@@ -77,22 +143,32 @@
   const spoken = one("#spoken");
   let on = true;
   let heard = Date.now();
+  let connection = null;
   let saidLast = one("#say")?.textContent.trim();
   function word(text, lost) {
-    live.lastElementChild.textContent = text;
-    live.classList.toggle("lost", lost);
+    if (live) live.lastElementChild.textContent = text;
+    live?.classList.toggle("lost", lost);
     root.classList.toggle("stale", lost);
   }
   const state = () => (on ? word("Live", false) : word("Paused", false));
   if (live && stream) {
     live.hidden = false;
     live.addEventListener("click", () => {
+      if (ended) return;
       on = !on;
       live.setAttribute("aria-pressed", String(on));
+      heard = Date.now();
       state();
-      // What was missed meanwhile comes with the snapshot of a new connection.
-      if (on) location.reload();
+      // What was missed meanwhile comes with the snapshot of a new connection: the old one is let go, and the next is opened as
+      // after any break. The page itself stays, with what was typed and ticked in it.
+      if (on) connection?.reader?.cancel();
     });
+    stream.addEventListener("htmx:sse:after:connection", (e) => { connection = e.detail.connection; });
+    // The extension takes up again what was open once; a first try that fails is ours.
+    const open = () => htmx.ajax("GET", stream.getAttribute("hx-sse:connect"), { source: stream });
+    const again = () => connection || ended || setTimeout(open, 3000);
+    stream.addEventListener("htmx:error", again);
+    stream.addEventListener("htmx:response:error", again);
     stream.addEventListener("htmx:sse:before:message", (e) => {
       heard = Date.now();
       if (on) state();
@@ -109,55 +185,79 @@
       saidLast = said;
     });
     setInterval(() => {
-      if (on && !document.hidden && Date.now() - heard > 5000) word(`Reconnecting, as of ${shown(heard, "hms")}`, true);
+      const silent = on && !ended && !document.hidden && Date.now() - heard > 5000;
+      if (silent) word(`Reconnecting, as of ${shown(heard, "hms")}`, true);
     }, 500);
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden) heard = Date.now();
     });
   }
 
-  // --- crosshair: reads the plotted values back from the paths, so a plot needs no second copy of its data ------------
+  // --- crosshair: lines and bands are read back from their paths, so that those need no second copy of their data; bars, which
+  // are never lower than can be seen, bring their values along ------------------------------------------------------------------
+  const dressed = new WeakSet();
+  const first = (element) => !dressed.has(element) && Boolean(dressed.add(element));
+  const points = (path) =>
+    [...(path.getAttribute("d") ?? "").matchAll(/[ML]([\d.]+) ([\d.]+)/g)].map((m) => [Number(m[1]), Number(m[2])]);
+  /** What a plot shows at this share of its width: name and value of each of its lines, bands and bars. */
+  function readings(plot, share) {
+    const width = one("svg", plot).viewBox.baseVal.width;
+    const { top, unit } = plot.dataset;
+    const figure = (v) => {
+      if (v === undefined) return "–";
+      return unit ? `${v === 0 ? 0 : v.toFixed(v < 1 ? 2 : 1)} ${unit}` : Math.round(v).toLocaleString("en");
+    };
+    return all("path[data-name]", plot).map((path) => {
+      const { name, bars, band } = path.dataset;
+      if (bars !== undefined) {
+        const values = bars.split(" ");
+        return [name, figure(Number(values[Math.min(values.length - 1, Math.floor(share * width))]))];
+      }
+      const at = points(path).filter(([x]) => x === Math.round(share * width)).map(([, y]) => (top * (100 - y)) / 100);
+      // A band has its upper edge there and its lower one; one that is empty is not drawn at all.
+      return [name, figure(band === undefined ? at[0] : at.length === 2 ? at[0] - at[1] : 0)];
+    });
+  }
   function plots() {
-    for (const plot of all(".plot.big")) {
-      if (plot.dataset.ready) continue;
-      plot.dataset.ready = "1";
-      const cross = one(".cross", plot);
-      plot.addEventListener("pointermove", (e) => {
-        const top = Number(plot.dataset.top);
-        const values = (name) => {
-          const found = new Map();
-          for (const m of (one(name, plot)?.getAttribute("d") ?? "").matchAll(/[ML]([\d.]+) ([\d.]+)/g)) {
-            found.set(Number(m[1]), (top * (100 - Number(m[2]))) / 100);
-          }
-          return found;
-        };
-        const width = one("svg", plot).viewBox.baseVal.width;
-        const box = plot.getBoundingClientRect();
+    for (const cross of all(".plot > .cross")) {
+      if (!first(cross)) continue;
+      const lead = cross.parentElement;
+      // Plots that stand on each other share their axis, and the one line through them.
+      const stack = all(".plot[data-top]", cross.closest("section"));
+      const move = (e) => {
+        const box = lead.getBoundingClientRect();
         const share = Math.min(1, Math.max(0, (e.clientX - box.left) / box.width));
-        const i = Math.round(share * width);
-        const at = new Date(Number(plot.dataset.start) + i * Number(plot.dataset.step));
-        const figure = (v) => (v === undefined ? "–" : `${v.toFixed(1)} /s`);
-        const column = Math.min(59, Math.floor(share * 60));
+        const at = new Date(Number(lead.dataset.start) + share * (lead.dataset.end - lead.dataset.start));
+        const rows = stack.flatMap((plot) => readings(plot, share));
         let out = one("output", cross);
         if (!out) {
           out = document.createElement("output");
           cross.append(out);
         }
         cross.hidden = false;
-        // A class, since the policy allows no inline style from markup; the style object is ours to set.
+        // The policy allows no inline style from markup; the style object is ours to set.
         cross.style.left = `${share * 100}%`;
-        cross.classList.toggle("l", column > 42);
-        out.textContent = `${shown(at, "hms")}\ndelivered ${figure(values(".l1").get(i))}\naccepted  ${figure(values(".l2").get(i))}`;
-      });
-      plot.addEventListener("pointerleave", () => { cross.hidden = true; });
+        cross.style.bottom = `${box.bottom - stack.at(-1).getBoundingClientRect().bottom}px`;
+        cross.classList.toggle("l", share > 0.6);
+        const line = (tag, texts) => {
+          const row = document.createElement("span");
+          row.append(...texts.map((textContent) => Object.assign(document.createElement(tag), { textContent })));
+          return row;
+        };
+        const days = lead.dataset.end - lead.dataset.start > 86400e3;
+        out.replaceChildren(line("b", [shown(at, days ? "full" : "hms")]), ...rows.map((texts) => line("i", texts)));
+      };
+      for (const plot of stack) {
+        plot.addEventListener("pointermove", move);
+        plot.addEventListener("pointerleave", () => { cross.hidden = true; });
+      }
     }
   }
 
   // --- histogram: a drag over several bars opens the time of all of them --------------------------------------------------
   function zoom() {
     for (const plot of all(".plot.hist")) {
-      if (plot.dataset.ready) continue;
-      plot.dataset.ready = "1";
+      if (!first(plot)) continue;
       const bars = () => all("svg a", plot);
       const under = (e) => {
         const box = plot.getBoundingClientRect();
@@ -261,25 +361,68 @@
     const button = e.target.closest("[data-copy]");
     if (!button) return;
     const what = button.dataset.copy.startsWith("#") ? one(button.dataset.copy)?.textContent : button.dataset.copy;
+    // A button that is a picture says it with another picture.
+    const icon = one("use", button);
+    const label = icon ? button.getAttribute("aria-label") : button.textContent;
+    const say = (text, picture) => {
+      if (!icon) button.textContent = text;
+      else {
+        button.setAttribute("aria-label", text);
+        icon.setAttribute("href", picture);
+      }
+    };
     try {
       await navigator.clipboard.writeText(what ?? "");
-      const before = button.textContent;
-      button.textContent = "Copied";
-      setTimeout(() => { button.textContent = before; }, 1500);
+      say("Copied", "#i-ok");
+      setTimeout(() => say(label, "#i-copy"), 1500);
     } catch {
-      button.textContent = "Select and copy";
+      say("Select and copy", "#i-bad");
     }
   });
 
+  // --- the way through a list: the page of one item knows what stood beside it in the list that it was opened from -----------
+  const pathOf = (href) => new URL(href, location).pathname;
+  document.addEventListener("click", (e) => {
+    const link = e.target.closest("tbody th a, tbody td a");
+    if (!link) return;
+    const column = link.closest("th, td").cellIndex;
+    const rows = all("tbody tr", link.closest("table"));
+    const items = rows.map((r) => r.cells[column] && one("a", r.cells[column])?.href).filter(Boolean);
+    try {
+      sessionStorage.setItem("campanile-list", JSON.stringify({ from: location.href, items }));
+    } catch { /* then the item's page has no neighbours */ }
+  });
+  function beside() {
+    const nav = one("#beside");
+    let list = null;
+    try {
+      list = JSON.parse(sessionStorage.getItem("campanile-list"));
+    } catch { /* storage may be forbidden */ }
+    const own = (href) => pathOf(href) === location.pathname;
+    if (!nav || !list?.items.some(own)) return;
+    const back = one("[data-key=Escape]");
+    // With the filters that it had, if it is the list that the way back leads to.
+    if (back && pathOf(list.from) === pathOf(back.href)) back.href = list.from;
+    const at = list.items.map(own);
+    const beside = { prev: list.items[at.indexOf(true) - 1], next: list.items[at.lastIndexOf(true) + 1] };
+    for (const [rel, href] of Object.entries(beside)) {
+      const link = one(`[rel=${rel}]`, nav);
+      if (href) link.href = href;
+      link.hidden = !href;
+    }
+    nav.hidden = !beside.prev && !beside.next;
+  }
+  beside();
+
   // --- keys: off while typing, and switched off for good in Settings -------------------------------------------------------
   let go = 0;
-  const rows = () => all("tbody tr, .tail li").filter((r) => one("a, input", r));
+  const rows = () => all("tbody tr, .tail li").filter((r) => one("a, input, button", r));
   const row = () => document.activeElement?.closest("tbody tr, .tail li");
   function step(by) {
     const list = rows();
     const at = list.indexOf(row());
     const next = list[Math.min(list.length - 1, Math.max(0, at + by))];
-    if (next) one("a, input", next).focus();
+    if (next) one("a, input, button", next).focus();
   }
   const press = (selector, from = document) => one(selector, from)?.click();
   const keys = {
@@ -293,9 +436,9 @@
     x: () => row() && press("input[type=checkbox]", row()),
     r: () => press("[data-key=r]", row() && one("[data-key=r]", row()) ? row() : document),
     c: () => press("[data-key=c]"),
-    ".": () => row() && one(".acts a, .acts button, summary", row())?.focus(),
-    "[": () => press("[rel=prev]"),
-    "]": () => press("[rel=next]"),
+    ".": () => row() && one("td :is(button, a.btn), summary", row())?.focus(),
+    "[": () => press("[rel=prev][href]"),
+    "]": () => press("[rel=next][href]"),
     Escape: () => press("[data-key=Escape]"),
   };
   document.addEventListener("keydown", (e) => {
@@ -329,5 +472,16 @@
     all("form[data-rows]").forEach(selected);
   }
   document.addEventListener("htmx:after:swap", dressUp);
+  // Sent by the scripts of the development pages, which fetch what is new by themselves.
+  document.addEventListener("campanile:drawn", dressUp);
   dressUp();
+
+  // On a phone the menu is one line: the page's own entry is brought into it.
+  const here = one(".side [aria-current]");
+  const menu = here?.closest("nav");
+  const bring = () => { menu.scrollLeft = here.offsetLeft - (menu.clientWidth - here.offsetWidth) / 2; };
+  if (menu) {
+    bring();
+    addEventListener("resize", bring);
+  }
 })();

@@ -1,13 +1,16 @@
-// Keeps a list of what was caught fresh: asks for the page again whenever the server says that something changed.
+// Keeps what a development page lists fresh: asks for the page again whenever the server says that something changed.
 "use strict";
 
 const live = document.getElementById("live");
 
 async function refresh() {
   const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
-  for (const id of ["mails", "count"]) {
-    document.getElementById(id).replaceChildren(...page.getElementById(id).childNodes);
+  for (const part of document.querySelectorAll("[data-fresh]")) {
+    const scrolled = part.querySelector(".scroll")?.scrollTop ?? 0;
+    part.replaceChildren(...page.getElementById(part.id).childNodes);
+    if (scrolled) part.querySelector(".scroll").scrollTop = scrolled;
   }
+  document.dispatchEvent(new Event("campanile:drawn"));
 }
 
 function show(on) {

@@ -35,6 +35,12 @@ impl Scale {
         }
     }
 
+    /// Of counts, for a low plot: two steps, or one where a step would be less than one.
+    pub fn low(max: f64) -> Self {
+        let halves = Self::halves(max);
+        if halves.top < 2.0 { Self { top: 1.0, steps: 1 } } else { halves }
+    }
+
     /// Two steps, for a low plot.
     pub fn halves(max: f64) -> Self {
         let max = if max.is_finite() && max > 0.0 { max } else { 1.0 };
@@ -81,8 +87,12 @@ impl Scale {
 
 /// One decimal at most, none when it says nothing.
 fn short(v: f64) -> String {
-    let text = format!("{v:.1}");
-    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+    short_of(v, 10.0)
+}
+
+/// As many digits after the point as `unit` has noughts, and none that says nothing.
+fn short_of(v: f64, unit: f64) -> String {
+    ((v * unit).round() / unit + 0.0).to_string()
 }
 
 /// Runs of indexes that have a value.
@@ -163,6 +173,11 @@ pub fn bars(base: &[f64], values: &[f64], scale: &Scale) -> String {
     d
 }
 
+/// The same values for a script that reads them out: a bar too low to be seen is drawn higher than it is.
+pub fn read_out(values: &[f64]) -> String {
+    values.iter().map(|v| short_of(*v, 100.0)).collect::<Vec<_>>().join(" ")
+}
+
 /// A tile's little line: its own scale, from the lowest value up, so that change is seen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spark {
@@ -238,6 +253,8 @@ mod tests {
         assert_eq!(Scale::of(0.0, true).labels(), ["1", "0"]);
         assert_eq!(Scale::halves(11.2).labels(), ["12", "6", "0"]);
         assert_eq!(Scale::halves(0.31).labels(), ["0.4", "0.2", "0"]);
+        assert_eq!(Scale::low(1.0).labels(), ["1", "0"]);
+        assert_eq!(Scale::low(4.0).labels(), ["4", "2", "0"]);
     }
 
     #[test]
@@ -260,6 +277,11 @@ mod tests {
         assert_eq!(Spark::of(&some(&[4.0, 4.0])).line, "M0 50L1 50");
         assert_eq!(Spark::of(&some(&[0.0, 0.0])).line, "M0 100L1 100");
         assert!(Spark::of(&some(&[1.0, 9.0])).dot.starts_with("M1 "));
+    }
+
+    #[test]
+    fn bars_are_read_out_as_they_are() {
+        assert_eq!(read_out(&[0.0, 0.05, 12.0, 3.456]), "0 0.05 12 3.46");
     }
 
     #[test]

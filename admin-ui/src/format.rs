@@ -150,6 +150,29 @@ pub fn day(at: impl Borrow<Timestamp>) -> String {
     at.format("%-d %b").to_string()
 }
 
+/// `451_4.3.2: mailbox busy`: a far side's code and its words, which often begin with that code again.
+pub fn coded(code: Option<&str>, said: Option<&str>) -> Option<String> {
+    let Some((code, said)) = code.zip(said) else { return code.or(said).map(str::to_owned) };
+    let rest = said_beside(code, said);
+    Some(if rest.is_empty() { code.to_owned() } else { format!("{code}: {rest}") })
+}
+
+/// The same of one text, whose code stands before a colon: `451_4.3.2: 451 busy`.
+pub fn coded_once(text: &str) -> String {
+    let parts = text.split_once(": ").filter(|(code, _)| !code.contains(' '));
+    parts.and_then(|(code, said)| coded(Some(code), Some(said))).unwrap_or_else(|| text.to_owned())
+}
+
+/// The words without the code that they begin with, for where it stands beside them.
+pub fn said_beside<'a>(code: &str, said: &'a str) -> &'a str {
+    let mut rest = said;
+    for word in std::iter::once(code).chain(code.split('_')) {
+        let after = rest.strip_prefix(word).filter(|after| after.is_empty() || after.starts_with([':', ' ', '-']));
+        rest = after.map_or(rest, |after| after.trim_start_matches([':', ' ', '-']));
+    }
+    rest
+}
+
 /// `m•••@northwind.example`, `+49 ••• 218`: enough to recognise, too little to use.
 pub fn masked(address: &str) -> String {
     if let Some((local, domain)) = address.split_once('@') {
@@ -205,6 +228,24 @@ mod tests {
             assert_eq!(duration(ms).text(), text);
         }
         assert_eq!(uptime(1_052_000), "12 d 4 h");
+    }
+
+    #[test]
+    fn a_code_is_said_once() {
+        for (code, said, text) in [
+            ("451_4.3.2", "451 4.3.2 busy", "451_4.3.2: busy"),
+            ("451_4.3.2", "451 busy", "451_4.3.2: busy"),
+            ("503", "503: Service Unavailable", "503: Service Unavailable"),
+            ("503", "503", "503"),
+            ("timeout", "no answer in 5 s", "timeout: no answer in 5 s"),
+            ("451", "4511 is no code", "451: 4511 is no code"),
+        ] {
+            assert_eq!(coded(Some(code), Some(said)).as_deref(), Some(text));
+        }
+        assert_eq!(coded_once("451_4.3.2: 451 busy"), "451_4.3.2: busy");
+        assert_eq!(coded_once("a line: 451"), "a line: 451");
+        assert_eq!(coded(None, Some("no")).as_deref(), Some("no"));
+        assert_eq!(coded(None, None), None);
     }
 
     #[test]

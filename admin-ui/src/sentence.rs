@@ -2,7 +2,8 @@
 //!
 //! A pure function of facts. Absent on purpose: gathering the facts, and markup.
 
-use crate::format::{bytes, clock, count, duration, minute, percent};
+use crate::format::{bytes, clock, count, day_clock, duration, minute, percent};
+use askama::Template;
 use campanile_model::Timestamp;
 use std::fmt;
 
@@ -120,22 +121,35 @@ pub enum Part {
     Text(String),
     /// With its seconds or without.
     At(Timestamp, bool),
+    /// With its day.
+    On(Timestamp),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rest(pub Vec<Part>);
 
 impl Rest {
-    fn of(text: impl Into<String>) -> Self {
+    pub fn of(text: impl Into<String>) -> Self {
         Self::default().say(text)
     }
-    fn say(mut self, text: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn say(mut self, text: impl Into<String>) -> Self {
         self.0.push(Part::Text(text.into()));
         self
     }
-    fn at(mut self, at: Timestamp, seconds: bool) -> Self {
+    #[must_use]
+    pub fn at(mut self, at: Timestamp, seconds: bool) -> Self {
         self.0.push(Part::At(at, seconds));
         self
+    }
+    #[must_use]
+    pub fn on(mut self, at: Timestamp) -> Self {
+        self.0.push(Part::On(at));
+        self
+    }
+    /// As markup: moments as elements that a script shows in the viewer's zone.
+    pub fn html(&self) -> String {
+        Told { parts: &self.0 }.render().unwrap_or_default()
     }
     fn since(self, at: Option<Timestamp>) -> Self {
         match at {
@@ -143,6 +157,12 @@ impl Rest {
             None => self,
         }
     }
+}
+
+#[derive(Template)]
+#[template(path = "parts/told.html")]
+struct Told<'a> {
+    parts: &'a [Part],
 }
 
 impl Part {
@@ -153,6 +173,7 @@ impl Part {
             Self::At(at, seconds) => {
                 Some((crate::format::machine(at), if *seconds { "hms" } else { "hm" }, self.to_string()))
             }
+            Self::On(at) => Some((crate::format::machine(at), "full", self.to_string())),
         }
     }
 }
@@ -164,6 +185,7 @@ impl fmt::Display for Part {
             Self::Text(text) => f.write_str(text),
             Self::At(at, true) => f.write_str(&clock(at)),
             Self::At(at, false) => f.write_str(&minute(at)),
+            Self::On(at) => f.write_str(&day_clock(at)),
         }
     }
 }

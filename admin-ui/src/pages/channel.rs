@@ -4,6 +4,7 @@ use super::{Frame, overview::Health};
 use crate::{
     form::{Difference, Field},
     pieces::{Footer, Tabs},
+    sentence::Rest,
 };
 use askama::Template;
 use campanile_model::Timestamp;
@@ -29,7 +30,7 @@ pub struct Head {
     pub name: String,
     pub health: Health,
     pub health_text: String,
-    pub detail: String,
+    pub detail: Rest,
     pub paused: bool,
     /// Its breaker lets nothing through.
     pub open: bool,
@@ -315,7 +316,7 @@ mod tests {
                     name: EVIL.into(),
                     health: Health::Failing,
                     health_text: EVIL.into(),
-                    detail: EVIL.into(),
+                    detail: Rest::of(EVIL),
                     paused: false,
                     open: true,
                     csrf: "token".into(),

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     chart::{self, Scale},
+    format,
     pieces::{Empty, Footer, Here, Pager, Part},
 };
 use askama::Template;
@@ -47,6 +48,9 @@ impl Filter {
 #[template(path = "parts/conn_open.html")]
 pub struct OpenPlot {
     pub plot: DepthPlot,
+    pub as_table: bool,
+    /// The same page with the table, or with the plot again.
+    pub other: String,
 }
 
 /// Opened and closed over time, and why they closed.
@@ -60,19 +64,35 @@ pub struct FlowPlot {
     pub closed: Vec<f64>,
     /// Reasons in words, most first, with how many.
     pub reasons: Vec<(String, u64)>,
+    /// Of the first bar and behind the last one, in milliseconds.
+    pub span: (i64, i64),
+    pub as_table: bool,
+    /// The same page with the table, or with the plot again.
+    pub other: String,
 }
 
 const BARS: usize = 60;
 
 impl FlowPlot {
     /// `series.accepted` is what opened, `series.delivered` what closed, per second.
-    pub fn new(series: &Series, range: Range, reasons: Vec<(String, u64)>) -> Self {
+    pub fn new(series: &Series, range: Range, reasons: Vec<(String, u64)>, as_table: bool, other: String) -> Self {
         let bars = |points: &[Option<f64>]| -> Vec<f64> {
             chart::thin(points, BARS).iter().map(|p| p.unwrap_or(0.0)).collect()
         };
         let (opened, closed) = (bars(&series.accepted), bars(&series.delivered));
         let most = opened.iter().chain(&closed).copied().fold(0.0, f64::max);
-        Self { axis: TimeAxis::of(series, range, 3), scale: Scale::halves(most), opened, closed, reasons, range }
+        let start = series.start.timestamp_millis();
+        Self {
+            axis: TimeAxis::of(series, range, 3),
+            scale: Scale::halves(most),
+            span: (start, start + series.bucket_ms * series.len() as i64),
+            opened,
+            closed,
+            reasons,
+            range,
+            as_table,
+            other,
+        }
     }
     fn width(&self) -> usize {
         self.opened.len().max(1)
@@ -82,6 +102,18 @@ impl FlowPlot {
     }
     fn closed_bars(&self) -> String {
         chart::bars(&[], &self.closed, &self.scale)
+    }
+    /// A row for each bar, newest first.
+    fn rows(&self) -> Vec<(Timestamp, [String; 2])> {
+        let (start, end) = self.span;
+        let at = |i: usize| start + (end - start) * i as i64 / self.width() as i64;
+        (0..self.opened.len())
+            .rev()
+            .filter_map(|i| {
+                let cells = [&self.opened, &self.closed].map(|p| format::rate(p.get(i).copied().unwrap_or(0.0)));
+                Some((Timestamp::from_timestamp_millis(at(i))?, cells))
+            })
+            .collect()
     }
     fn total(&self) -> u64 {
         self.reasons.iter().map(|(_, n)| n).sum()
@@ -243,14 +275,22 @@ mod tests {
             range: Range::Hour1,
             filter: Filter { user: EVIL.into(), nodes: vec![(EVIL.into(), EVIL.into())], ..Filter::default() },
             tiles: Tiles { tiles: Vec::new() },
-            open: OpenPlot { plot: DepthPlot::new(&series, Range::Hour1, &[(1, false)], Shown::Plots) },
-            flow: FlowPlot::new(&series, Range::Hour1, vec![(EVIL.into(), 3)]),
+            open: OpenPlot {
+                plot: DepthPlot::new(&series, Range::Hour1, &[(1, false)], Shown::Plots),
+                as_table: false,
+                other: EVIL.into(),
+            },
+            flow: FlowPlot::new(&series, Range::Hour1, vec![(EVIL.into(), 3)], false, EVIL.into()),
             list: Part::Well(list),
             foot: Footer { at: Timestamp::UNIX_EPOCH, note: None },
         };
         let html = page.render().unwrap();
         check(&html);
         assert!(!html.contains("<img") && html.contains("&#60;img") && html.contains("Disconnect"));
+        (page.open.as_table, page.flow.as_table) = (true, true);
+        let tables = page.render().unwrap();
+        check(&tables);
+        assert!(!tables.contains("<img") && tables.matches("As plot").count() == 2);
         page.list = Part::Well(List {
             snippet: Some("<script>x</script>".into()),
             empty: Some(Empty { title: "Nobody is connected".into(), ..Empty::default() }),

@@ -85,7 +85,6 @@ pub struct Items {
     pub may_act: bool,
     pub empty: Empty,
     pub back: String,
-    pub groups: String,
     /// Channels they may be sent by instead.
     pub others: Vec<String>,
     /// Where they are taken away as a file, without its ending.
@@ -270,7 +269,6 @@ mod tests {
             may_act: true,
             empty: Empty::default(),
             back: EVIL.into(),
-            groups: EVIL.into(),
             others: vec![EVIL.into()],
             download: Some(Here::new(EVIL)),
         };

@@ -81,7 +81,7 @@ pub struct NodeFacts {
 }
 
 /// Console pages that exist: nothing links to one that does not.
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "/admin",
     "/admin/notifications",
     "/admin/connections",
@@ -95,6 +95,7 @@ const PAGES: [&str; 13] = [
     "/admin/audit",
     "/admin/settings",
     "/admin/send-test",
+    "/admin/sign-in",
 ];
 
 /// Whether a link to this path leads anywhere.

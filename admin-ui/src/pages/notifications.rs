@@ -60,9 +60,20 @@ pub struct Histogram {
     /// Start and end of each bar: a bar leads to its stretch of time.
     pub stretches: Vec<String>,
     pub total: String,
+    /// When each bar begins.
+    pub starts: Vec<Timestamp>,
+    pub as_table: bool,
+    /// The same list with the table, or with the plot again.
+    pub other: String,
 }
 
 impl Histogram {
+    /// A row for each bar, newest first.
+    fn rows(&self) -> Vec<(Timestamp, [String; 2])> {
+        let cell = |p: &[f64], i: usize| crate::format::count(p.get(i).copied().unwrap_or(0.0) as u64);
+        let row = |(i, at): (usize, &Timestamp)| (*at, [cell(&self.accepted, i), cell(&self.failed, i)]);
+        self.starts.iter().enumerate().rev().map(row).collect()
+    }
     fn width(&self) -> usize {
         self.accepted.len().max(1)
     }
@@ -157,6 +168,8 @@ mod tests {
                 accepted: vec![1.0, 2.0],
                 failed: vec![0.0, 1.0],
                 stretches: vec![here.with("from", text), here.with("from", text)],
+                starts: vec![at, at],
+                other: text.into(),
                 ..Histogram::default()
             },
             rows: Part::Well(Rows {
@@ -176,9 +189,14 @@ mod tests {
 
     #[test]
     fn markup_in_any_field_stays_text() {
-        let html = sample("\"><img src=x onerror=alert(1)>").render().unwrap();
-        check(&html);
-        assert!(!html.contains("<img"), "{html}");
+        for as_table in [false, true] {
+            let mut page = sample("\"><img src=x onerror=alert(1)>");
+            page.histogram.as_table = as_table;
+            let html = page.render().unwrap();
+            check(&html);
+            assert!(!html.contains("<img"), "{html}");
+            assert_eq!(html.contains("As plot"), as_table);
+        }
     }
 
     #[test]

@@ -82,6 +82,11 @@ impl Series {
     pub fn is_empty(&self) -> bool {
         self.delivered.is_empty()
     }
+    /// Of the first and the last bucket, for the script that reads a plot out: milliseconds.
+    fn span(&self) -> (i64, i64) {
+        let start = self.start.timestamp_millis();
+        (start, start + self.bucket_ms * self.len().saturating_sub(1) as i64)
+    }
     fn at(&self, bucket: usize) -> Timestamp {
         self.start + TimeDelta::milliseconds(self.bucket_ms * bucket as i64)
     }
@@ -194,9 +199,9 @@ impl RatePlot {
     fn bars(&self) -> usize {
         self.failed.len().max(1)
     }
-    /// Where a mark stands among the bars.
-    fn bar_of(&self, rule: &Rule) -> usize {
-        rule.bucket * self.bars() / self.series.len().max(1)
+    /// Where a mark stands among the bars: under the same mark of the lines, not at the edge of a bar.
+    fn bar_of(&self, rule: &Rule) -> String {
+        format!("{:.2}", rule.bucket as f64 * self.bars() as f64 / self.last() as f64)
     }
     /// What the picture says, for those who do not see it.
     fn description(&self) -> String {
@@ -248,6 +253,8 @@ pub struct DepthPlot {
     pub axis: TimeAxis,
     pub scale: Scale,
     pub width: usize,
+    /// Of the first and the last bucket, in milliseconds.
+    pub span: (i64, i64),
     pub bands: Vec<Band>,
     /// Of the table: what waited at the end of each stretch, by channel.
     pub rows: Vec<(Timestamp, Vec<String>)>,
@@ -310,13 +317,14 @@ impl DepthPlot {
             axis: TimeAxis::of(series, range.range, 3),
             scale,
             width: n.saturating_sub(1).max(1),
+            span: series.span(),
             bands,
             rows,
             range,
             shown,
         }
     }
-    fn table(&self) -> Vec<(Timestamp, Vec<String>)> {
+    pub(crate) fn table(&self) -> Vec<(Timestamp, Vec<String>)> {
         self.rows.clone()
     }
     /// What the picture says, for those who do not see it.

@@ -5,6 +5,7 @@ use crate::{
     chart::{self, Scale},
     format,
     pieces::{Empty, Footer, Here, Part},
+    sentence::Rest,
 };
 use askama::Template;
 use campanile_model::Timestamp;
@@ -33,7 +34,7 @@ pub struct Row {
     pub name: String,
     pub status: Status,
     /// `by dana, relay broken, until 14:30`.
-    pub pause: Option<String>,
+    pub pause: Option<Rest>,
     pub ready: String,
     pub scheduled: String,
     pub in_flight: String,
@@ -116,7 +117,7 @@ pub struct PauseForm {
     pub csrf: String,
     pub may_act: bool,
     pub back: String,
-    pub why: Option<String>,
+    pub why: Option<Rest>,
 }
 
 /// One or two lines over the range.
@@ -128,6 +129,8 @@ pub struct Plot {
     pub range: Range,
     pub axis: TimeAxis,
     pub scale: Scale,
+    /// Things that are counted; else so many a second.
+    pub whole: bool,
     /// Legend, class of the line, points.
     pub lines: Vec<(&'static str, &'static str, Vec<Option<f64>>)>,
     pub start: Timestamp,
@@ -140,6 +143,11 @@ pub struct Plot {
 impl Plot {
     fn last(&self) -> usize {
         self.lines.first().map_or(1, |(_, _, p)| p.len().saturating_sub(1)).max(1)
+    }
+    /// Of the first and the last bucket, in milliseconds.
+    fn span(&self) -> (i64, i64) {
+        let start = self.start.timestamp_millis();
+        (start, start + self.bucket_ms * self.last() as i64)
     }
     fn path(&self, points: &[Option<f64>]) -> String {
         chart::line(points, &self.scale)
@@ -202,7 +210,7 @@ mod tests {
         let row = Row {
             name: evil.into(),
             status: Status::new("off", evil),
-            pause: Some(evil.into()),
+            pause: Some(Rest::of(evil).on(Timestamp::UNIX_EPOCH)),
             ready: evil.into(),
             scheduled: evil.into(),
             in_flight: evil.into(),
@@ -238,6 +246,7 @@ mod tests {
             range: Range::Hour1,
             axis: TimeAxis::default(),
             scale: Scale::of(3.0, false),
+            whole: false,
             lines: vec![("in", "l2", vec![Some(1.0), Some(2.0)]), ("out", "l1", vec![Some(1.0), None])],
             start: Timestamp::UNIX_EPOCH,
             bucket_ms: 20_000,
@@ -258,7 +267,7 @@ mod tests {
                 csrf: "t".into(),
                 may_act: true,
                 back: evil.into(),
-                why: Some(evil.into()),
+                why: Some(Rest::of(evil)),
             },
             foot: Footer { at: Timestamp::UNIX_EPOCH, note: None },
         };

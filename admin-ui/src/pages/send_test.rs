@@ -67,6 +67,13 @@ pub struct Attempt {
     pub said: String,
 }
 
+impl Attempt {
+    fn answer(&self) -> String {
+        let given = |text| Some(text).filter(|text: &&str| !text.is_empty());
+        crate::format::coded(given(&self.code), given(&self.said)).unwrap_or_default()
+    }
+}
+
 impl Tested {
     fn next(&self) -> Option<(String, String)> {
         self.next_at.map(|at| (crate::format::machine(at), crate::format::clock(at)))

@@ -4,7 +4,6 @@ use super::{Frame, Role};
 use crate::pieces::{Footer, Part, Tabs};
 use askama::Template;
 use campanile_model::Timestamp;
-use std::fmt::Write as _;
 
 #[derive(Template, Debug)]
 #[template(path = "pages/settings.html")]
@@ -172,14 +171,20 @@ pub struct Tries {
 }
 
 impl Tries {
-    /// Dots on a line of 1,000 by 20.
-    fn path(&self) -> String {
+    /// Of 60 columns, that in which each stands: none hides another.
+    fn columns(&self) -> Vec<usize> {
         let last = self.at.last().copied().unwrap_or(1.0).max(1.0);
-        let place = |s: f64| 10.0 + 980.0 * (1.0 + s).ln() / (1.0 + last).ln();
-        self.at.iter().fold(String::new(), |mut path, s| {
-            let _ = write!(path, "M{:.1} 10h.01", place(*s));
-            path
-        })
+        let apart = (59 / self.at.len().max(1)).min(4);
+        let mut columns: Vec<usize> =
+            self.at.iter().map(|s| (59.0 * (1.0 + s).ln() / (1.0 + last).ln()).round() as usize).collect();
+        // From the end, since the last one stands at the edge; the first ones then have room enough before them.
+        for i in (0..columns.len().saturating_sub(1)).rev() {
+            columns[i] = columns[i].min(columns[i + 1].saturating_sub(apart));
+        }
+        for i in 1..columns.len() {
+            columns[i] = columns[i].max(columns[i - 1] + apart).min(59);
+        }
+        columns
     }
 }
 
@@ -211,6 +216,16 @@ mod tests {
         check(&html);
         assert!(!html.contains("<img"));
         html
+    }
+
+    #[test]
+    fn each_try_has_its_place() {
+        let of = |at: &[f64]| Tries { steps: Vec::new(), at: at.to_vec() }.columns();
+        let days = of(&[0.0, 5.0, 10.0, 11.0, 40.0, 600.0, 86_400.0]);
+        assert_eq!((days[0], days[6]), (0, 59));
+        assert!(days.windows(2).all(|pair| pair[0] + 4 <= pair[1]), "{days:?}");
+        let many: Vec<f64> = (0..70).map(f64::from).collect();
+        assert!(of(&many).iter().all(|c| *c < 60) && of(&[]).is_empty());
     }
 
     #[test]

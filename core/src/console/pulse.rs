@@ -121,10 +121,7 @@ impl Pulse {
 
     /// An attempt ended this way and is about to be written down: its transition follows.
     pub fn answered(&self, finish: &Finish) {
-        let said = match (finish.code.as_deref(), finish.message.as_deref()) {
-            (Some(code), Some(said)) => Some(format!("{code}: {said}")),
-            (one, other) => one.or(other).map(str::to_owned),
-        };
+        let said = campanile_admin_ui::format::coded(finish.code.as_deref(), finish.message.as_deref());
         let answer = Answer {
             duration_ms: finish.duration_ms,
             code: finish.code.as_deref().map(line),

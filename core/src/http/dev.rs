@@ -22,7 +22,7 @@ use axum::{
     http::{HeaderMap, Method, header},
     middleware::{Next, from_fn},
     response::{
-        Redirect, Response,
+        IntoResponse, Redirect, Response,
         sse::{self, KeepAlive, Sse},
     },
     routing::{get, post},
@@ -30,16 +30,19 @@ use axum::{
 use campanile_admin_ui::pages::dev::{Dev, Event};
 use futures_util::{Stream, StreamExt, stream};
 use serde::Deserialize;
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use url::{Host, Url};
 
 /// Shown on the page.
 const EVENTS: usize = 40;
+/// The page of events is drawn anew at most so often.
+const EVERY: Duration = Duration::from_secs(1);
 
 pub fn routes() -> App {
     App::new()
         .route("/dev", get(index))
+        .route("/dev/live", get(live))
         .route("/dev/provider", post(provider))
         .route("/dev/sockets", post(drop_sockets))
         .merge(demo::routes())
@@ -48,10 +51,10 @@ pub fn routes() -> App {
         .layer(from_fn(guard))
 }
 
-async fn index(State(s): State<Arc<Services>>) -> ApiResult<Response> {
+async fn index(State(s): State<Arc<Services>>, headers: HeaderMap) -> ApiResult<Response> {
     let data_dir = std::path::absolute(&s.config.server.data_dir).unwrap_or_else(|_| s.config.server.data_dir.clone());
     page(&Dev {
-        frame: frame(&s, "/dev"),
+        frame: frame(&s, &headers, "/dev"),
         hooks: s.hooks.list().len(),
         mails: s.mailbox.as_ref().map_or(0, |m| m.list().len()),
         relayed: s.mailbox.is_none(),
@@ -60,6 +63,24 @@ async fn index(State(s): State<Arc<Services>>) -> ApiResult<Response> {
         sockets: s.hub.connection_count(),
         events: events(&s),
     })
+}
+
+/// Says that something became of a delivery since it was last said.
+async fn live(State(s): State<Arc<Services>>) -> Response {
+    let (draining, seen) = (s.draining.clone(), s.pulse.recent(0).1);
+    let news = stream::unfold((s, seen), |(s, seen)| async move {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            let newest = s.pulse.recent(0).1;
+            if newest != seen {
+                let event = sse::Event::default().data(newest.to_string());
+                return Some((Ok::<_, Infallible>(event), (s, newest)));
+            }
+        }
+    });
+    Sse::new(news.take_until(async move { draining.cancelled().await }))
+        .keep_alive(KeepAlive::default())
+        .into_response()
 }
 
 /// The newest first.

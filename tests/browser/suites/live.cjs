@@ -58,9 +58,70 @@ exports.checks = {
     const before = await stamp(page);
     await sleep(4_500);
     assert.equal(await stamp(page), before);
+    await page.evaluate(() => { window.sameDocument = true; });
     await page.keyboard.press('p');
     await until('it goes on', async () => (await stamp(page)) !== before);
     assert.equal((await page.locator('#live').innerText()).trim(), 'Live');
+    assert.ok(await page.evaluate(() => window.sameDocument), 'without a reload, which would drop what was typed and ticked');
+    await frames(page, 2);
+    await page.context().close();
+  },
+
+  async 'a session that ends is said on the page, and what was typed is there again after the sign-in'(browser, server) {
+    const page = await open(browser, `${server.url}/admin/queues/email?range=6h`, { storageState: await server.member(browser, 'nell', 'operator') });
+    const reason = page.locator('#pause input[name=reason]');
+    await reason.fill('the relay is being moved');
+    await page.locator('#pause select[name=minutes]').selectOption('60');
+    // In another tab, as it may be.
+    const other = await page.context().newPage();
+    await other.goto(`${server.url}/admin`);
+    await other.getByRole('button', { name: 'Sign out' }).click();
+    await other.waitForURL(/sign-in/);
+    await other.close();
+    const banner = page.getByRole('alert').filter({ hasText: 'Your session has ended' });
+    await banner.waitFor();
+    assert.equal((await page.locator('#live').innerText()).trim(), 'Signed out');
+    // What is sent now changes nothing, and takes nothing away either.
+    await page.locator('#pause').getByRole('button', { name: 'Pause' }).click();
+    await page.waitForLoadState('networkidle');
+    assert.equal(await reason.inputValue(), 'the relay is being moved');
+    await banner.getByRole('link', { name: 'Sign in' }).click();
+    await page.getByLabel('Name').fill('nell');
+    await page.getByLabel('Password').fill('a sentence is fine');
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.waitForURL(/\/admin\/queues\/email\?range=6h$/);
+    assert.equal(await reason.inputValue(), 'the relay is being moved');
+    assert.equal(await page.locator('#pause select[name=minutes]').inputValue(), '60');
+    await page.reload();
+    assert.equal(await reason.inputValue(), '', 'once');
+    assert.deepEqual(page.faults.filter((fault) => !fault.includes('401')), []);
+    await page.context().close();
+  },
+
+  async 'a form of a session that has ended leads back to its page, with all but the passwords'(browser, server) {
+    const storageState = await server.member(browser, 'olga', 'operator');
+    const signIn = async (page) => {
+      await page.context().clearCookies();
+      await page.locator('main').getByRole('button', { name: /^(Send|Change password)$/ }).click();
+      await page.getByLabel('Name').fill('olga');
+      await page.getByLabel('Password').fill('a sentence is fine');
+      await page.getByRole('button', { name: 'Sign in' }).click();
+    };
+    const page = await open(browser, `${server.url}/admin/send-test?channel=email`, { storageState });
+    await page.getByLabel('User', { exact: true }).fill('kim');
+    await page.getByLabel('Title', { exact: true }).fill('A long title');
+    await signIn(page);
+    await page.waitForURL(/\/admin\/send-test\?channel=email$/);
+    assert.equal(await page.getByLabel('Title', { exact: true }).inputValue(), 'A long title');
+    assert.equal(await page.getByLabel('User', { exact: true }).inputValue(), 'kim');
+    await page.goto(`${server.url}/admin/settings?tab=you`);
+    for (const label of ['Present password', 'New password', 'The same again']) await page.getByLabel(label, { exact: true }).fill('never to be kept');
+    await page.getByRole('radio', { name: 'dark' }).check();
+    await signIn(page);
+    await page.waitForURL(/tab=you$/);
+    assert.ok(await page.getByRole('radio', { name: 'dark' }).isChecked());
+    assert.equal(await page.getByLabel('New password').inputValue(), '');
+    assert.ok(!(await page.evaluate(() => JSON.stringify({ ...sessionStorage }))).includes('never to be kept'));
     await page.context().close();
   },
 
@@ -152,6 +213,12 @@ exports.checks = {
     assert.ok(await page.evaluate(() => document.documentElement.classList.contains('stale')), 'the figures are dim');
     await page.locator('#live', { hasText: /as of \d\d:\d\d:\d\d/ }).waitFor();
     const before = await stamp(page);
+    // However long it is away: the way back is tried every few seconds.
+    const tries = [];
+    page.on('request', (request) => request.url().includes('/admin/live') && tries.push(Date.now()));
+    await sleep(30_000);
+    const gaps = tries.slice(1).map((at, i) => at - tries[i]);
+    assert.ok(gaps.length > 3 && Math.max(...gaps) < 9_000, `tried again after ${gaps} ms`);
     await server.launch(listen);
     await until('it is live again', async () => (await page.locator('#live').innerText()).trim() === 'Live' && (await stamp(page)) !== before);
     assert.ok(await page.evaluate(() => window.sameDocument), 'without a reload');

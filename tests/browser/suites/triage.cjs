@@ -39,6 +39,17 @@ module.exports = {
     await page.context().close();
   },
 
+  async 'what can be done with a selection stays in sight in a long list'(browser, server) {
+    for (let i = 0; i < 30; i += 1) await server.send({ user_id: 'ada', title: `one of many ${i}`, channels: ['websocket'] });
+    const page = await console_(browser, server, '/admin/notifications');
+    await page.setViewportSize({ width: 1440, height: 700 });
+    await page.locator('tbody input[type=checkbox]').first().check();
+    await page.evaluate(() => window.scrollTo(0, 0));
+    const seen = await page.locator('[data-bulk]').evaluate((bar) => bar.getBoundingClientRect().bottom <= window.innerHeight);
+    assert.ok(seen, 'the bar stands at the foot of the window');
+    await page.context().close();
+  },
+
   async 'a drag over the histogram opens the time of its bars'(browser, server) {
     await server.send({ user_id: 'ada', title: 'for the histogram' });
     const page = await console_(browser, server, '/admin/notifications?range=15m');
@@ -87,6 +98,44 @@ module.exports = {
     await page.keyboard.press('Escape');
     await page.keyboard.press('?');
     await page.locator('#help[open]').waitFor();
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  },
+
+  async 'keys work on every page: the acts of a row, the search, the way back, the next of the list'(browser, server) {
+    const page = await console_(browser, server, '/admin');
+    const focused = (what) => page.evaluate((what) => document.activeElement.matches(what), what);
+    for (const [address, row] of [['/admin', '#channels'], ['/admin/channels/email', '#channel-health'], ['/admin/queues', '#queues']]) {
+      await page.goto(server.url + address);
+      await page.locator(`${row} tbody tr`).first().waitFor();
+      await page.keyboard.press('j');
+      await page.keyboard.press('.');
+      assert.ok(await focused(`${row} td button`), `. on ${address}`);
+    }
+    for (const address of ['/admin/users/ada', '/admin/channels/email', '/admin/send-test']) {
+      await page.goto(server.url + address);
+      await page.keyboard.press('/');
+      assert.ok(await focused('.find input'), `/ on ${address}`);
+    }
+    for (const [address, back] of [['/admin/channels/email', 'channels'], ['/admin/queues/email', 'queues'], ['/admin/users/ada', 'users'], ['/admin/plugins', 'channels'], ['/admin/plugins/email/new', 'plugins']]) {
+      await page.goto(server.url + address);
+      await page.getByRole('link', { name: `Back to ${back}` }).waitFor();
+      await page.keyboard.press('Escape');
+      await page.waitForURL(`${server.url}/admin/${back}`);
+    }
+    await page.goto(`${server.url}/admin/notifications?q=user:ada`);
+    const ids = await page.locator('tbody tr').evaluateAll((all) => all.map((row) => row.id.slice(2)));
+    await page.locator('tbody tr th a').nth(1).click();
+    await page.waitForURL(new RegExp(ids[1]));
+    await page.keyboard.press(']');
+    await page.waitForURL(new RegExp(ids[2]));
+    for (const id of [ids[1], ids[0]]) {
+      await page.keyboard.press('[');
+      await page.waitForURL(new RegExp(id));
+    }
+    assert.ok(await page.getByRole('link', { name: 'Previous in the list' }).isHidden(), 'there is none before the first');
+    await page.keyboard.press('Escape');
+    await page.waitForURL(/notifications\?q=user/);
     assert.deepEqual(page.faults, []);
     await page.context().close();
   },

@@ -105,6 +105,11 @@ impl Routes {
         &self.entries
     }
 
+    /// Whether a page is drawn at this path, and not only a form taken.
+    pub fn has_page(&self, path: &str) -> bool {
+        drawn(&self.entries, path)
+    }
+
     /// The routes behind their guard.
     pub fn guarded(self, s: &Arc<Services>) -> App {
         let watch = Watch { services: s.clone(), entries: self.entries.into() };
@@ -119,6 +124,16 @@ struct Watch {
     entries: Arc<[Entry]>,
 }
 
+fn drawn(entries: &[Entry], path: &str) -> bool {
+    entries.iter().any(|e| e.method == "GET" && fits(e.path, path))
+}
+
+/// Whether a path is one of this pattern: a piece in braces stands for any.
+fn fits(pattern: &str, path: &str) -> bool {
+    let (pattern, path): (Vec<_>, Vec<_>) = (pattern.split('/').collect(), path.split('/').collect());
+    pattern.len() == path.len() && pattern.iter().zip(path).all(|(p, piece)| p.starts_with('{') || *p == piece)
+}
+
 impl Watch {
     fn who(&self, method: &Method, path: Option<&MatchedPath>) -> Option<Who> {
         let method = if method == Method::HEAD { "GET" } else { method.as_str() };
@@ -127,16 +142,25 @@ impl Watch {
     }
 }
 
+/// The page whose form this is, if it can be asked for again: a form's own target is nothing to come back to.
+fn came_from(watch: &Watch, headers: &HeaderMap) -> String {
+    let page = headers.get(header::REFERER).and_then(|v| v.to_str().ok()).and_then(|v| url::Url::parse(v).ok());
+    let path = page.filter(|p| drawn(&watch.entries, p.path())).map(|p| p[url::Position::BeforePath..].to_owned());
+    let path = path.map(|p| p.split('#').next().unwrap_or_default().to_owned());
+    path.filter(|p| session::safe_back(p) == p).unwrap_or_else(|| "/admin".to_owned())
+}
+
 async fn guard(State(watch): State<Watch>, request: Request, next: Next) -> Response {
     let who = watch.who(request.method(), request.extensions().get());
-    match admit(&watch.services, who, request).await {
+    match admit(&watch, who, request).await {
         Ok(request) => next.run(request).await,
         Err(refused) => refused,
     }
 }
 
 /// The request, with who it is of, or the refusal.
-async fn admit(s: &Arc<Services>, who: Option<Who>, request: Request) -> Result<Request, Response> {
+async fn admit(watch: &Watch, who: Option<Who>, request: Request) -> Result<Request, Response> {
+    let s = &watch.services;
     let (mut parts, mut body) = request.into_parts();
     let Some(who) = who else {
         // Not reached: the router knows no path or method that the list lacks.
@@ -158,6 +182,9 @@ async fn admit(s: &Arc<Services>, who: Option<Who>, request: Request) -> Result<
     let signed = session::find(s, &parts).await.map_err(|refusal: Refusal| match (&ours, refusal) {
         // Not even told to sign in: that would say who has no session here.
         (Err(_), Refusal::SignIn { .. }) => foreign().into_response(),
+        (_, Refusal::SignIn { fragment, .. }) if !parts.method.is_safe() => {
+            Refusal::SignIn { back: came_from(watch, &parts.headers), fragment }.into_response()
+        }
         (_, refusal) => refusal.into_response(),
     })?;
     let mut checked = ours;
@@ -268,6 +295,14 @@ mod tests {
             assert!(from_ours(&Method::POST, &headers, Some("https://notify.example.org")).is_err(), "{evil}");
         }
         assert!(from_ours(&Method::GET, &HeaderMap::new(), None).is_ok());
+    }
+
+    #[test]
+    fn only_what_is_drawn_is_come_back_to() {
+        assert!(fits("/admin", "/admin") && fits("/admin/users/{id}", "/admin/users/u_12"));
+        for other in ["/admin/users", "/admin/users/u_12/edit", "/admin/keys/u_12", ""] {
+            assert!(!fits("/admin/users/{id}", other), "{other}");
+        }
     }
 
     #[test]

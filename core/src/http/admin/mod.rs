@@ -94,15 +94,15 @@ async fn home(State(s): State<Arc<Services>>) -> Result<Redirect, ApiError> {
 }
 
 /// The frame of a development page at `path`.
-pub fn frame(s: &Services, path: &'static str) -> Frame {
+pub fn frame(s: &Services, headers: &HeaderMap, path: &'static str) -> Frame {
     Frame {
         dev: s.dev,
         path,
         version: env!("CARGO_PKG_VERSION"),
         address: s.address.to_string(),
-        theme: "",
+        theme: theme(headers),
         admin: None,
-        looks: Looks::default(),
+        looks: looks(headers),
         find: String::new(),
         flash: None,
     }
@@ -116,8 +116,6 @@ fn console_frame(s: &Services, signed: &Signed, headers: &HeaderMap, facts: &Fac
     let memory = crate::observe::process::resident_bytes().map(|b| format!(" · {}", format::bytes(b)));
     let (dead, unwell) = badges(s, facts);
     Frame {
-        theme: theme(headers),
-        looks: looks(headers),
         flash: answer::flash(headers, signed),
         admin: Some(campanile_admin_ui::pages::Signed {
             name: signed.admin.name.clone(),
@@ -132,7 +130,7 @@ fn console_frame(s: &Services, signed: &Signed, headers: &HeaderMap, facts: &Fac
                 well: facts.database.is_none(),
             },
         }),
-        ..frame(s, path)
+        ..frame(s, headers, path)
     }
 }
 

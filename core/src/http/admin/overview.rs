@@ -9,7 +9,7 @@ use crate::{
     channel::ChannelView,
     console::{
         Facts, pulse,
-        rings::Sample,
+        rings::{Sample, Slot},
         standing::{self, TARGET_MS},
         ticker::waiting,
     },
@@ -25,7 +25,10 @@ use axum::{
 use campanile_admin_ui::{
     chart::{self, Spark},
     format::{self, Figure},
-    pages::{overview as ui, range::Stretch},
+    pages::{
+        overview as ui,
+        range::{Range, Stretch},
+    },
     sentence::{self, ChannelFacts, Trouble},
 };
 use campanile_model::{DeliveryState, Timestamp, api::ShownState, ports::NotificationFilter};
@@ -227,13 +230,32 @@ fn series(facts: &Facts, f: &Figures, views: &[ChannelView]) -> ui::Series {
     }
 }
 
+/// The channel that does worst, and how all the others do together.
+fn success_notes(quarter: &Sample, views: &[ChannelView]) -> Vec<(&'static str, String)> {
+    let known: Vec<_> = views.iter().filter_map(|v| Some((v, channel_share(quarter, v.name.as_str())?))).collect();
+    let Some((worst, least)) = known.iter().min_by(|a, b| a.1.total_cmp(&b.1)).copied() else {
+        return vec![("", "no attempts yet".to_owned())];
+    };
+    let tone = if least < sentence::GOOD_SHARE { "warn" } else { "" };
+    let mut notes = vec![(tone, format!("{} {} %", worst.name, format::percent(least)))];
+    let others = known.iter().filter(|(v, _)| v.name != worst.name);
+    let others = others.map(|(v, _)| attempts(quarter, v.name.as_str())).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    notes.extend(share(others).map(|s| ("", format!("others {} %", format::percent(s)))));
+    notes
+}
+
 fn share((ok, all): (u64, u64)) -> Option<f64> {
     (all > 0).then(|| ok as f64 / all as f64)
 }
 
 fn channel_share(sample: &Sample, name: &str) -> Option<f64> {
-    let c = sample.channels.get(name)?;
-    share((c.sent.into(), u64::from(c.sent) + u64::from(c.failed) + u64::from(c.retried)))
+    share(attempts(sample, name))
+}
+
+/// Those that arrived, and all.
+fn attempts(sample: &Sample, name: &str) -> (u64, u64) {
+    let of = |c: &Slot| (c.sent.into(), u64::from(c.sent) + u64::from(c.failed) + u64::from(c.retried));
+    sample.channels.get(name).map_or((0, 0), of)
 }
 
 fn tiles(s: &Services, facts: &Facts, views: &[ChannelView], f: &Figures) -> ui::Tiles {
@@ -245,10 +267,6 @@ fn tiles(s: &Services, facts: &Facts, views: &[ChannelView], f: &Figures) -> ui:
     let connections = f.of(|s| Some(f64::from(s.connections)));
     let peak = connections.iter().flatten().fold(open as f64, |a, b| a.max(*b));
     let delivered = f.rate(|s| s.total(|c| c.sent));
-    let worst = views
-        .iter()
-        .filter_map(|v| channel_share(&f.quarter, v.name.as_str()).map(|share| (share, v.name.to_string())))
-        .min_by(|a, b| a.0.total_cmp(&b.0));
     let success = share(f.quarter.success());
     let low = success.is_some_and(|s| s < sentence::GOOD_SHARE);
     let depth: u64 = facts.queues.values().map(waiting).sum();
@@ -263,13 +281,6 @@ fn tiles(s: &Services, facts: &Facts, views: &[ChannelView], f: &Figures) -> ui:
     if dead > 0 {
         depth_notes.push(("bad", format!("{} dead", format::count(dead))));
     }
-    let worst_note = match &worst {
-        Some((share, name)) if *share < sentence::GOOD_SHARE => {
-            vec![("warn", format!("{name} {} %", format::percent(*share)))]
-        }
-        Some((_, name)) => vec![("", format!("least by {name}"))],
-        None => vec![("", "no attempts yet".to_owned())],
-    };
     ui::Tiles {
         tiles: vec![
             ui::Tile {
@@ -298,7 +309,7 @@ fn tiles(s: &Services, facts: &Facts, views: &[ChannelView], f: &Figures) -> ui:
                 href: "/admin/channels",
                 label: "Success, 15 min",
                 figure: success.map_or_else(Figure::none, |s| figure(format::percent(s), "%")),
-                notes: worst_note,
+                notes: success_notes(&f.quarter, views),
                 spark: spark(&f.of(|s| share(s.success()))),
                 tone: if low { "warn" } else { "acc" },
             },
@@ -368,9 +379,10 @@ fn rows(views: &[ChannelView], f: &Figures, facts: &Facts, standing: &[ChannelFa
         .collect()
 }
 
-/// As the overview shows them, for these channels.
+/// As the overview shows them, for these channels. Their little lines tell of the quarter of an hour that their success is of:
+/// with an hour, a server that began lately would show a stub.
 pub fn channel_rows(s: &Services, facts: &Facts, views: &[ChannelView]) -> Vec<ui::ChannelRow> {
-    rows(views, &Figures::read(s, Stretch::default()), facts, &standing::of(s, facts))
+    rows(views, &Figures::read(s, Range::Minutes15.into()), facts, &standing::of(s, facts))
 }
 
 /// Fewer of its deliveries arrive than should.

@@ -35,6 +35,7 @@ use campanile_admin_ui::{
         range::Range,
     },
     pieces::{Empty, Footer, Here, Part},
+    sentence::Rest,
 };
 use campanile_model::ports::QueueStats;
 use std::sync::{Arc, PoisonError};
@@ -120,17 +121,12 @@ fn row(v: &ChannelView, suffers: bool, facts: &Facts, rates: &Sample) -> ui::Row
     ui::Row {
         status: Status::new(health.class(), if v.paused { "Paused".to_owned() } else { word }),
         pause: pause.map(|p| {
-            let mut text = format!("by {}", p.actor.trim_start_matches("admin:"));
-            if let Some(reason) = &p.reason {
-                text.push_str(", ");
-                text.push_str(reason);
+            let reason = p.reason.as_ref().map(|r| format!(", {r}")).unwrap_or_default();
+            let text = Rest::of(format!("by {}{reason}", p.actor.trim_start_matches("admin:")));
+            match p.until {
+                Some(until) => text.say(", until ").at(until, false),
+                None => text,
             }
-            if let Some(until) = p.until {
-                text.push_str(", until ");
-                text.push_str(&format::minute(until));
-                text.push_str(" UTC");
-            }
-            text
         }),
         ready: format::count(q.ready),
         scheduled: format::count(q.scheduled),
@@ -251,9 +247,12 @@ fn pause_form(signed: &Signed, asked: &Asked, v: &ChannelView, facts: &Facts) ->
         may_act: signed.admin.role.may_act(),
         back: asked.here().url(),
         why: pause.map(|p| {
-            let since = format::day_clock(p.since);
             let reason = p.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
-            format!("Since {since} UTC by {}{reason}.", p.actor.trim_start_matches("admin:"))
+            let text = Rest::of("Since ").on(p.since).say(format!(" by {}", p.actor.trim_start_matches("admin:")));
+            match p.until {
+                Some(until) => text.say(", until ").on(until).say(format!("{reason}.")),
+                None => text.say(format!("{reason}.")),
+            }
         }),
     }
 }
@@ -289,6 +288,7 @@ async fn plots(s: &Services, asked: &Asked) -> (ui::Plot, ui::Plot) {
             range: asked.range,
             axis,
             scale: Scale::of(most, whole),
+            whole,
             lines,
             start,
             bucket_ms,

@@ -159,6 +159,7 @@ pub enum Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
+            // A page with our script stays where it is and says so; one with htmx alone is taken to the sign-in.
             Self::SignIn { back, fragment: true } => {
                 (StatusCode::UNAUTHORIZED, [("hx-redirect", sign_in_url(&back))]).into_response()
             }

@@ -98,7 +98,13 @@ async fn sign_in(
         return refuse(StatusCode::UNAUTHORIZED, "Name or password is not right.");
     };
     s.doorman.throttle.right(&given.name, client.address);
-    open(&s, &parts, &admin, safe_back(&given.back)).await
+    open(&s, &parts, &admin, page_to(&given.back)).await
+}
+
+/// Where a sign-in leads: back to the page, unless only a form draws it.
+fn page_to(back: &str) -> &str {
+    let path = back.split(['?', '#']).next().unwrap_or_default();
+    if super::console().has_page(path) { safe_back(back) } else { "/admin" }
 }
 
 /// A session, its cookie, and on to the page.
@@ -117,6 +123,8 @@ fn with_cookie(response: impl IntoResponse, cookie: String) -> Response {
         response.headers_mut().append(header::SET_COOKIE, value);
     }
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // The page that is come back to puts back what was typed in it only behind a sign-in.
+    response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     response
 }
 

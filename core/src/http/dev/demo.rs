@@ -45,7 +45,7 @@ async fn demo(State(s): State<Arc<Services>>, headers: HeaderMap) -> ApiResult<R
         })?;
     // The guard has checked the Host: it is one of this machine's names.
     let host = headers.get(header::HOST).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    page(&Demo { frame: frame(&s, "/demo"), people, socket: format!("ws://{host}") })
+    page(&Demo { frame: frame(&s, &headers, "/demo"), people, socket: format!("ws://{host}") })
 }
 
 #[derive(Deserialize)]

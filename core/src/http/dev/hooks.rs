@@ -36,13 +36,13 @@ pub(super) fn routes() -> App {
         .route("/dev/hook/{*path}", any(caught).layer(DefaultBodyLimit::max(BODY_MAX)))
 }
 
-async fn list(State(s): State<Arc<Services>>) -> ApiResult<Response> {
-    page(&bin(&s, None))
+async fn list(State(s): State<Arc<Services>>, headers: HeaderMap) -> ApiResult<Response> {
+    page(&bin(&s, &headers, None))
 }
 
-async fn open(State(s): State<Arc<Services>>, Path(id): Path<u64>) -> ApiResult<Response> {
+async fn open(State(s): State<Arc<Services>>, headers: HeaderMap, Path(id): Path<u64>) -> ApiResult<Response> {
     let found = s.hooks.get(id).ok_or_else(|| ApiError::not_found("request"))?;
-    page(&bin(&s, Some(&found)))
+    page(&bin(&s, &headers, Some(&found)))
 }
 
 /// One event per change; it says only that there is something to fetch.
@@ -85,9 +85,9 @@ async fn caught(
     Ok(status.into_response())
 }
 
-fn bin(s: &Services, open: Option<&Caught>) -> HooksPage {
+fn bin(s: &Services, headers: &HeaderMap, open: Option<&Caught>) -> HooksPage {
     HooksPage {
-        frame: frame(s, "/dev/hooks"),
+        frame: frame(s, headers, "/dev/hooks"),
         url: format!("http://{}{BIN}", s.address),
         hooks: s.hooks.list().iter().rev().map(|h| row(h)).collect(),
         open: open.map(row),

@@ -12,6 +12,7 @@ use super::{
 use crate::{dev::mailbox::Caught, services::Services};
 use axum::{
     extract::{Path, Query, State},
+    http::HeaderMap,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -30,8 +31,8 @@ pub(super) fn routes() -> App {
         .route("/dev/mail/{id}/html", get(html))
 }
 
-async fn list(State(s): State<Arc<Services>>) -> ApiResult<Response> {
-    page(&mailbox(&s, None, View::default()))
+async fn list(State(s): State<Arc<Services>>, headers: HeaderMap) -> ApiResult<Response> {
+    page(&mailbox(&s, &headers, None, View::default()))
 }
 
 #[derive(Deserialize)]
@@ -39,10 +40,15 @@ struct Shown {
     view: Option<String>,
 }
 
-async fn open(State(s): State<Arc<Services>>, Path(id): Path<u64>, Query(shown): Query<Shown>) -> ApiResult<Response> {
+async fn open(
+    State(s): State<Arc<Services>>,
+    headers: HeaderMap,
+    Path(id): Path<u64>,
+    Query(shown): Query<Shown>,
+) -> ApiResult<Response> {
     let mail = find(&s, id)?;
     let view = shown.view.as_deref().and_then(View::parse).unwrap_or_default();
-    page(&mailbox(&s, Some(&mail), view))
+    page(&mailbox(&s, &headers, Some(&mail), view))
 }
 
 /// The mail's own HTML: no script, no form, no picture from elsewhere, and no right to be anything but this frame.
@@ -60,10 +66,10 @@ fn find(s: &Services, id: u64) -> ApiResult<Arc<Caught>> {
     s.mailbox.as_ref().and_then(|m| m.get(id)).ok_or_else(|| ApiError::not_found("mail"))
 }
 
-fn mailbox(s: &Services, open: Option<&Caught>, view: View) -> MailPage {
+fn mailbox(s: &Services, headers: &HeaderMap, open: Option<&Caught>, view: View) -> MailPage {
     let mails = s.mailbox.as_ref().map(|m| m.list()).unwrap_or_default();
     MailPage {
-        frame: frame(s, "/dev/mail"),
+        frame: frame(s, headers, "/dev/mail"),
         mails: mails.iter().rev().map(|m| row(m)).collect(),
         open: open.map(row),
         view,

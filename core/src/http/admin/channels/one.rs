@@ -30,6 +30,7 @@ use campanile_admin_ui::{
     format,
     pages::channel as ui,
     pieces::{Here, Tab, Tabs},
+    sentence::Rest,
 };
 use campanile_model::Timestamp;
 use chrono::TimeDelta;
@@ -180,23 +181,30 @@ impl Live for Asked {
 fn head(s: &Services, signed: &Signed, v: &ChannelView, facts: &Facts) -> ui::Head {
     let standing = standing::of(s, facts).into_iter().find(|c| c.name == v.name.as_str() && c.suffers());
     let (health, health_text) = overview::health(v, standing.is_some(), facts);
-    let mut said: Vec<String> = Vec::new();
+    let mut said = Rest::default();
     if let Some(c) = &standing {
-        said.push(format!("{} of {} attempts failed in the last 5 minutes.", c.failed, c.attempts));
+        said = said.say(format!("{} of {} attempts failed in the last 5 minutes. ", c.failed, c.attempts));
     }
-    let why = v.health_detail.clone().or_else(|| v.breaker.last_error.clone());
-    let why = why.or_else(|| standing.and_then(|c| c.cause));
-    said.extend(why.map(|why| sentence(&why)));
+    let why = v.health_detail.as_ref().or(v.breaker.last_error.as_ref());
+    if let Some(why) = why.or_else(|| standing.as_ref()?.cause.as_ref()) {
+        said = said.say(sentence(&format::coded_once(why)));
+    }
     if v.breaker.state == "open" {
-        let since = v.breaker.since.map(|t| format!(" since {} UTC", format::minute(t))).unwrap_or_default();
-        said.push(format!("The breaker is open{since}: what is due waits, one delivery tries now and then."));
+        said = said.say(" The breaker is open");
+        if let Some(since) = v.breaker.since {
+            said = said.say(" since ").at(since, false);
+        }
+        said = said.say(": what is due waits, one delivery tries now and then.");
     }
     if let Some(pause) = facts.pauses.iter().find(|p| p.channel == v.name) {
-        let reason = pause.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
-        said.push(format!("Paused since {} UTC{reason}.", format::day_clock(pause.since)));
+        said = said.say(" Paused since ").on(pause.since);
+        if let Some(until) = pause.until {
+            said = said.say(", until ").on(until);
+        }
+        said = said.say(pause.reason.as_ref().map_or_else(|| ".".to_owned(), |r| format!(": {r}.")));
     }
-    if said.is_empty() {
-        said.push(match (v.enabled, v.in_app) {
+    if said == Rest::default() {
+        said = said.say(match (v.enabled, v.in_app) {
             (false, _) => "No instance is switched on; what is sent by it waits.".to_owned(),
             (true, true) => "It writes into the feed with the notification itself.".to_owned(),
             (true, false) => format!("{} of {} deliveries under way here.", v.busy, v.allowed),
@@ -206,7 +214,7 @@ fn head(s: &Services, signed: &Signed, v: &ChannelView, facts: &Facts) -> ui::He
         name: v.name.to_string(),
         health,
         health_text,
-        detail: said.join(" "),
+        detail: said,
         paused: v.paused,
         open: v.breaker.state == "open",
         csrf: signed.csrf.clone(),
@@ -245,7 +253,12 @@ fn health_tab(s: &Services, signed: &Signed, v: &ChannelView, facts: &Facts) -> 
         facts: figures,
         instances: instances.collect(),
         errors: errors
-            .map(|(code, e)| ui::ErrorRow { code, count: format::count(e.count), said: e.said, at: e.at })
+            .map(|(code, e)| ui::ErrorRow {
+                said: format::said_beside(&code, &e.said).to_owned(),
+                count: format::count(e.count),
+                at: e.at,
+                code,
+            })
             .collect(),
         marks: marks.map(|m| (m.at, m.what.clone())).collect(),
         csrf: signed.csrf.clone(),
@@ -271,7 +284,7 @@ fn instance(s: &Services, i: &InstanceView, plugins: &[PluginView], first: bool,
     detail.extend(failure);
     detail.extend(life.and_then(|l| l.detail.clone()));
     detail.extend(i.health_detail.clone());
-    detail.extend(i.breaker.last_error.clone().filter(|_| i.breaker.state != "closed"));
+    detail.extend(i.breaker.last_error.as_deref().filter(|_| i.breaker.state != "closed").map(format::coded_once));
     if let Some(ms) = i.resting_ms {
         detail.push(format!("asked to slow down, for another {}", format::duration(ms as f64).text()));
     }

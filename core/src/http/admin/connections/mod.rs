@@ -65,6 +65,8 @@ struct Asked {
     transport: String,
     node: String,
     after: String,
+    /// Which plot is shown as a table: `open` or `flow`.
+    table: String,
 }
 
 impl Asked {
@@ -76,6 +78,7 @@ impl Asked {
             transport: text("transport"),
             node: text("node"),
             after: text("after"),
+            table: text("table"),
         }
     }
 
@@ -87,6 +90,12 @@ impl Asked {
             .put("transport", &self.transport)
             .put("node", &self.node)
             .put("after", &self.after)
+            .put("table", &self.table)
+    }
+    /// Whether this plot is a table, and the address where it is the other way about.
+    fn table(&self, name: &str) -> (bool, String) {
+        let on = self.table == name;
+        (on, self.here().put("table", if on { "" } else { name }).url())
     }
 
     fn filter(&self) -> ConnectionFilter {
@@ -125,8 +134,8 @@ async fn show(
             nodes: names.0.iter().map(|(id, name)| (id.clone(), name.clone())).collect(),
         },
         tiles: tiles(&s, &facts, &figures),
-        open: open_plot(&s, &facts, &figures, &names, asked.range),
-        flow: flow_plot(&figures, asked.range),
+        open: open_plot(&s, &facts, &figures, &names, &asked),
+        flow: flow_plot(&figures, &asked),
         list: list(&s, &signed, &asked, &facts, &names, &figures).await,
         foot: foot(&s, &facts),
     })
@@ -144,8 +153,8 @@ impl Live for Asked {
         let figures = Figures::read(s, self.range);
         let names = Names::of(s, &facts);
         out.put("tiles", &tiles(s, &facts, &figures));
-        out.put("open", &open_plot(s, &facts, &figures, &names, self.range));
-        out.put("flow", &flow_plot(&figures, self.range));
+        out.put("open", &open_plot(s, &facts, &figures, &names, self));
+        out.put("flow", &flow_plot(&figures, self));
         out.part("list", list(s, signed, self, &facts, &names, &figures).await);
         out.put("foot", &foot(s, &facts));
     }
@@ -318,7 +327,7 @@ fn short_time(ms: f64) -> Figure {
     if ms < 10.0 { figure(format!("{ms:.1}"), "ms") } else { format::duration(ms) }
 }
 
-fn open_plot(s: &Services, facts: &Facts, f: &Figures, names: &Names, range: Range) -> ui::OpenPlot {
+fn open_plot(s: &Services, facts: &Facts, f: &Figures, names: &Names, asked: &Asked) -> ui::OpenPlot {
     let mut nodes: BTreeSet<String> =
         f.buckets.iter().flatten().flat_map(|b| b.sockets.nodes.keys().cloned()).collect();
     nodes.insert(s.node.to_string());
@@ -340,15 +349,18 @@ fn open_plot(s: &Services, facts: &Facts, f: &Figures, names: &Names, range: Ran
             (names.get(node), points)
         })
         .collect();
-    ui::OpenPlot { plot: DepthPlot::new(&Series { depth, ..f.series() }, range, &now, Shown::Plots) }
+    let (as_table, other) = asked.table("open");
+    let plot = DepthPlot::new(&Series { depth, ..f.series() }, asked.range, &now, Shown::Plots);
+    ui::OpenPlot { plot, as_table, other }
 }
 
-fn flow_plot(f: &Figures, range: Range) -> ui::FlowPlot {
+fn flow_plot(f: &Figures, asked: &Asked) -> ui::FlowPlot {
     let mut reasons: Vec<_> =
         f.sum.sockets.closed.iter().map(|(why, n)| (reason_words(why).to_owned(), u64::from(*n))).collect();
     reasons.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
     reasons.truncate(6);
-    ui::FlowPlot::new(&f.series(), range, reasons)
+    let (as_table, other) = asked.table("flow");
+    ui::FlowPlot::new(&f.series(), asked.range, reasons, as_table, other)
 }
 
 async fn list(

@@ -284,7 +284,6 @@ async fn items(s: &Services, signed: &Signed, asked: &Asked) -> ApiResult<ui::It
         may_act: signed.admin.role.may_act(),
         empty: nothing(asked),
         back: asked.here().url(),
-        groups: PATH.to_owned(),
         others: others(s, asked.which.channel.as_ref()),
         download: content.then(|| {
             let mut here = Here::new("/admin/dead/export");

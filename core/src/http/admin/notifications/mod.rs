@@ -74,6 +74,8 @@ struct Asked {
     here: Here,
     /// The newest row that the page showed, in its stream.
     top: Option<NotificationId>,
+    /// The histogram as numbers.
+    table: bool,
 }
 
 impl Asked {
@@ -92,12 +94,14 @@ impl Asked {
         filter.after = if filter.before.is_none() { id("after") } else { None };
         filter.limit = ROWS;
         let range_word = range.map_or("", Range::as_str);
+        let table = query.has("table");
         let here = Here::new(PATH)
             .put("q", &terms)
             .put("range", range_word)
+            .put("table", if table { "1" } else { "" })
             .put("before", filter.before.map(|id| id.to_string()).unwrap_or_default())
             .put("after", filter.after.map(|id| id.to_string()).unwrap_or_default());
-        Self { terms, range, filter, hint, here, top: id("top") }
+        Self { terms, range, filter, hint, here, top: id("top"), table }
     }
 
     /// The rows of the page and no newer ones, once it is open.
@@ -453,10 +457,13 @@ fn histogram(s: &Services, asked: &Asked) -> ui::Histogram {
     let total: f64 = accepted.iter().sum();
     ui::Histogram {
         words: said_of(asked, channel, range),
-        scale: Scale::of(most, true),
+        scale: Scale::low(most),
         axis: TimeAxis::plain(start, i64::from(bucket_s) * 1_000, n, range, 6),
         stretches: stretches.collect(),
         total: format!("{} deliveries", format::about(total as u64)),
+        starts: (0..accepted.len()).map(at).collect(),
+        as_table: asked.table,
+        other: asked.here.clone().put("table", if asked.table { "" } else { "1" }).url(),
         accepted,
         failed,
     }
