@@ -1,7 +1,7 @@
 //! The console, as a browser without scripts sees it.
 
 mod assets;
-mod browser;
+pub mod browser;
 mod channels;
 mod dead;
 mod entry;

@@ -102,12 +102,56 @@ async fn whatever_is_pasted_into_the_search_leads_somewhere() {
         let answer = dana.get(&format!("/admin/search?q={}", q.replace(':', "%3A"))).await;
         assert_eq!(answer.location.as_deref(), Some(to), "{q}");
     }
+    // Somebody to whom nothing was sent has a page that says more than an empty list; so has an address.
+    host.api().put("/api/v1/users/quiet", &json!({"email": "quiet@example.org"})).await.expect(200);
+    for (q, to) in [("quiet", "/admin/users/quiet"), ("quiet@example.org", "/admin/users/quiet")] {
+        let answer = dana.get(&format!("/admin/search?q={q}")).await;
+        assert_eq!(answer.location.as_deref(), Some(to), "{q}");
+    }
+    // The list's own box takes a bare word as the one above does.
+    let listed = dana.get("/admin/notifications?q=order-7&range=1h").await;
+    assert_eq!(listed.location.as_deref(), Some("/admin/notifications?q=key:order-7&range=1h"));
+    assert_eq!(dana.get("/admin/notifications?q=quiet").await.location.as_deref(), Some("/admin/users/quiet"));
+    let beside = dana.get("/admin/notifications?q=user:ada+lost").await;
+    assert!(
+        beside.location.is_none() && beside.body.contains("was not looked for"),
+        "it is said, not chased in a ring"
+    );
+
     let gone = dana.get("/admin/notifications/018c2000-0000-7000-8000-000000000001").await;
     assert_eq!(gone.status, StatusCode::GONE, "an id of December 2023");
     assert!(gone.body.contains("Removed on") && gone.body.contains("90-day"), "{}", gone.body);
     let never = dana.get("/admin/notifications/ffffffff-ffff-4fff-bfff-ffffffffffff").await;
     assert_eq!(never.status, StatusCode::NOT_FOUND);
     assert!(never.body.contains("<h1>Not here</h1>"), "a page, not JSON: {}", never.body);
+    let nowhere = dana.get("/admin/nonsense/at/all").await;
+    assert_eq!(nowhere.status, StatusCode::NOT_FOUND);
+    assert!(
+        nowhere.body.contains("<h1>Not here</h1>") && nowhere.body.contains("aria-label=\"Main\""),
+        "with the menu"
+    );
+}
+
+#[tokio::test]
+async fn the_next_try_is_made_at_once_when_somebody_says_so() {
+    let relay = SmtpServer::start().await;
+    relay.script(Step::Rcpt, [Act::say("451 4.3.0 later")]);
+    let host = TestHost::builder().mail_to(relay.address).set("retry.schedule", "[\"1h\"]").start().await;
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let token = dana.token().await;
+    let id = host.api().accepted(&mail("ada", "T")).await;
+    let waiting = host.api().state(&id, "email", "retrying").await;
+    let path = format!("/admin/notifications/{id}");
+    assert!(dana.get(&path).await.body.contains("Try now</button>"));
+    let form =
+        [("csrf", token.as_str()), ("back", path.as_str()), ("delivery", waiting["delivery_id"].as_str().unwrap())];
+    dana.post(&format!("{path}/retry"), &form).await;
+    let told = dana.get(&path).await;
+    assert!(told.body.contains("Its next try is now."), "{}", told.body);
+    host.api().state(&id, "email", "sent").await;
+    assert!(!dana.get(&path).await.body.contains("Try now</button>"));
+    let listed = dana.get("/admin/notifications").await;
+    assert!(listed.body.contains("<td>ada") || listed.body.contains(">ada<"), "one person has a name: {}", listed.body);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A new version of a plugin that is tried with a share of the deliveries first.
 
 use super::files_kit::{House, children, said, villain};
+use crate::admin::browser::signed_in;
 use campanile_tests::{host::API_KEY, prelude::*};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -43,6 +44,9 @@ async fn a_new_version_takes_a_share_until_it_is_promoted() {
     let known = house.known("villain").await;
     assert_eq!((&known["version"], &known["trial"]["version"]), (&json!("1.0.0"), &json!("2.0.0")), "{known}");
     assert_eq!(known["trial"]["worked"], new, "{known}");
+    let mut olga = signed_in(&house.host, "olga", "owner").await;
+    let page = olga.get("/admin/plugins").await;
+    assert!(page.body.contains("villain 2.0.0 is on trial") && page.body.contains("It takes 25 %"), "{}", page.body);
     let told = at(&house, &["promote", "villain"]).await;
     assert!(told.contains("villain 2.0.0: it takes everything"), "{told}");
     assert_eq!(by_the_new(&house, 3).await, 3);
@@ -64,6 +68,16 @@ async fn a_new_version_that_dies_on_trial_is_taken_back_and_nothing_is_lost() {
     let reason = known["refusal"]["reason"].as_str().unwrap();
     assert!(reason.contains("2.0.0 was on trial and is taken back: its process ended"), "{reason}");
     assert_eq!(by_the_new(&house, 4).await, 0);
+    // From the console: with a share, and back again.
+    let mut olga = signed_in(&house.host, "olga", "owner").await;
+    let csrf = olga.token().await;
+    let wrong = [("csrf", csrf.as_str()), ("share", "many")];
+    assert_eq!(olga.post("/admin/plugins/villain/reload", &wrong).await.status, 422);
+    olga.post("/admin/plugins/villain/reload", &[("csrf", &csrf), ("share", "10")]).await;
+    assert!(olga.get("/admin/plugins").await.body.contains("villain 2.0.0 is on trial"));
+    olga.post("/admin/plugins/villain/rollback", &[("csrf", &csrf)]).await;
+    let page = olga.get("/admin/plugins").await;
+    assert!(page.body.contains("villain 1.0.0 has everything again."), "{}", page.body);
     until("it has ended", || async { (children(house.host.pid()).len() == 1).then_some(()) }).await;
     house.host.stop().await;
 }
