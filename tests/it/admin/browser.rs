@@ -143,7 +143,7 @@ impl Stream {
     /// Everything it said, once that holds what is waited for.
     pub async fn until(&mut self, what: &str, good: impl Fn(&str) -> bool) -> &str {
         // Beats go on for ever: the whole wait has its end.
-        let end = tokio::time::Instant::now() + Duration::from_secs(60);
+        let end = tokio::time::Instant::now() + Duration::from_mins(1);
         while !good(&self.text) {
             let chunk = tokio::time::timeout_at(end, self.response.chunk()).await;
             let chunk = chunk.unwrap_or_else(|_| panic!("waited in vain for {what}: {}", self.text)).unwrap();

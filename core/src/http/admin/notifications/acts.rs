@@ -70,10 +70,8 @@ pub async fn bulk(
 /// How many deliveries of these could still be called back.
 pub async fn pending(s: &Services, app: &AppId, ids: &[NotificationId]) -> ApiResult<u64> {
     let lanes = s.store.lanes(app, ids).await?;
-    let waits = |lane: &&Lane| match lane.shown {
-        ShownState::Stored(state) => !state.is_settled(),
-        _ => true,
-    };
+    // What is scheduled is not stored as such, and waits.
+    let waits = |lane: &&Lane| !matches!(lane.shown, ShownState::Stored(state) if state.is_settled());
     Ok(lanes.values().flatten().filter(waits).map(|lane| lane.count).sum())
 }
 
