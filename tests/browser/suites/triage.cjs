@@ -141,6 +141,8 @@ module.exports = {
   },
 
   async 'one notification is followed live, and what it holds is revealed on request'(browser, server) {
+    // Before it is sent: it is scheduled for a few seconds only.
+    await server.signedIn(browser);
     const sent = await server.send({ user_id: 'ada', title: `${evil} one`, message: 'the body', send_at: new Date(Date.now() + 4000).toISOString() });
     const page = await console_(browser, server, `/admin/notifications/${sent.notification_id}`);
     await page.locator('#say', { hasText: 'Scheduled' }).waitFor();

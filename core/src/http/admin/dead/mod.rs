@@ -231,12 +231,12 @@ async fn groups(s: &Services, signed: &Signed, asked: &Asked) -> ApiResult<ui::G
             href: href.here().url(),
             channel: g.channel.to_string(),
             reason: g.reason,
+            said: g.said.filter(|_| content).map(|said| format::said_beside(&g.error, &said).to_owned()),
             error: g.error,
             destination: g.destination,
             count: g.count,
             first: g.first,
             last: g.last,
-            said: g.said.filter(|_| content),
         }
     });
     Ok(ui::Groups {
@@ -267,7 +267,13 @@ async fn items(s: &Services, signed: &Signed, asked: &Asked) -> ApiResult<ui::It
         channel: d.channel.to_string(),
         reason: d.reason.clone().unwrap_or_default(),
         error: if d.error.is_empty() { "–".to_owned() } else { d.error.clone() },
-        said: d.attempts.last().and_then(|a| a.message.clone()).filter(|_| content).unwrap_or_default(),
+        // Its code stands beside it.
+        said: d
+            .attempts
+            .last()
+            .and_then(|a| a.message.as_deref())
+            .filter(|_| content)
+            .map_or_else(String::new, |said| format::said_beside(&d.error, said).to_owned()),
         attempts: d.attempt,
         at: d.settled_at.unwrap_or(d.created_at),
     });
