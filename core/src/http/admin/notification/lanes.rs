@@ -152,7 +152,8 @@ fn attempt(a: &AttemptRow, channel: &ChannelName, nodes: &Nodes) -> Step {
         said.push(a.outcome.replace('_', " "));
     }
     said.extend(a.code.clone());
-    said.extend(a.message.clone());
+    let code = a.code.as_deref().unwrap_or_default();
+    said.extend(a.message.as_deref().map(|m| format::said_beside(code, m).to_owned()).filter(|m| !m.is_empty()));
     let node = nodes.name(a.node);
     if !node.is_empty() {
         said.push(format!("on {node}"));
