@@ -345,16 +345,21 @@ impl Status {
         Ok(ended)
     }
 
-    /// For the plots. One that is not written costs a line on them and nothing else.
+    /// For the plots.
     pub async fn annotate(&self, channel: &ChannelName, what: String) {
-        let mark = MarkRow { at: self.pulse.now(), subject: channel.to_string(), what };
-        if let Err(e) = self.store.put_mark(&mark).await {
-            tracing::debug!(error = &e as &dyn std::error::Error, "A mark of the plots was not written");
-        }
+        annotate(self.store.as_ref(), self.pulse.now(), channel.as_str(), what).await;
+    }
+}
+
+/// A mark of the plots. One that is not written costs a line on them and nothing else.
+pub async fn annotate(store: &dyn Store, at: campanile_model::Timestamp, subject: &str, what: String) {
+    let mark = MarkRow { at, subject: subject.to_owned(), what };
+    if let Err(e) = store.put_mark(&mark).await {
+        tracing::debug!(error = &e as &dyn std::error::Error, "A mark of the plots was not written");
     }
 }
 
 /// `admin:dana` → `dana`; a key keeps its prefix.
-fn person(actor: &Actor) -> &str {
+pub fn person(actor: &Actor) -> &str {
     actor.who.strip_prefix("admin:").unwrap_or(&actor.who)
 }

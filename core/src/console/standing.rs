@@ -5,7 +5,10 @@
 
 use super::{Facts, rings::Sample};
 use crate::{channel::ChannelView, services::Services};
-use campanile_admin_ui::sentence::{Breaker, ChannelFacts};
+use campanile_admin_ui::{
+    format,
+    sentence::{Breaker, ChannelFacts},
+};
 use campanile_model::Timestamp;
 use chrono::TimeDelta;
 use std::sync::PoisonError;
@@ -32,7 +35,8 @@ pub fn of(s: &Services, facts: &Facts) -> Vec<ChannelFacts> {
 /// What opened its breaker, what its health check says, or else what its newest failed attempt was answered.
 fn cause(s: &Services, v: &ChannelView) -> Option<String> {
     let newest = || s.pulse.errors(&v.name).into_iter().max_by_key(|(_, e)| e.at).map(|(_, e)| e.said);
-    v.breaker.last_error.clone().or_else(|| v.health_detail.clone()).or_else(newest).filter(|c| !c.is_empty())
+    let said = v.breaker.last_error.clone().or_else(|| v.health_detail.clone()).or_else(newest);
+    said.map(|c| format::coded_once(&c)).filter(|c| !c.is_empty())
 }
 
 fn one(v: &ChannelView, facts: &Facts, start: Timestamp, hour: &[Option<Sample>]) -> ChannelFacts {

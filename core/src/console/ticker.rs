@@ -6,11 +6,11 @@ use super::{
     rings::{Look, Sample},
     standing,
 };
-use crate::{connection::TransportKind, queue::backoff::Outage, services::Services};
+use crate::{connection::TransportKind, queue::backoff::Outage, services::Services, status::annotate};
 use campanile_admin_ui::sentence::Breaker;
 use campanile_model::{
     Timestamp,
-    ports::{MarkRow, NodeFigures, StoreResult},
+    ports::{NodeFigures, StoreResult},
 };
 use chrono::TimeDelta;
 use std::{
@@ -146,10 +146,7 @@ impl Minute {
 }
 
 async fn mark(s: &Services, subject: &str, what: String) {
-    let mark = MarkRow { at: s.clock.now(), subject: subject.to_owned(), what };
-    if let Err(e) = s.store.put_mark(&mark).await {
-        tracing::debug!(error = &e as &dyn std::error::Error, "A mark of the plots was not written");
-    }
+    annotate(s.store.as_ref(), s.clock.now(), subject, what).await;
 }
 
 /// A restart, or a deploy when the version is another one than before.

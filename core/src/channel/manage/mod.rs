@@ -18,9 +18,10 @@ use super::{
     spec::{Origin, Spec, check_limits, check_name},
     view::InstanceView,
 };
+use crate::status::{annotate, person};
 use campanile_model::{
     ChannelName, Timestamp, clock,
-    ports::{Actor, InstanceChange, InstanceLimits, InstanceRow, InstanceSetup, InstanceVersion, MarkRow, StoreError},
+    ports::{Actor, InstanceChange, InstanceLimits, InstanceRow, InstanceSetup, InstanceVersion, StoreError},
     signal::Signal,
 };
 use campanile_plugin::Problem;
@@ -326,12 +327,8 @@ impl Keeper {
 
     /// For the plots: what was done, and by whom.
     async fn annotate(&self, channel: &ChannelName, what: &str, actor: &Actor) {
-        let who = actor.who.strip_prefix("admin:").unwrap_or(&actor.who);
-        let mark =
-            MarkRow { at: self.parts().clock.now(), subject: channel.to_string(), what: format!("{what} by {who}") };
-        if let Err(e) = self.parts().store.put_mark(&mark).await {
-            tracing::debug!(error = &e as &dyn std::error::Error, "A mark of the plots was not written");
-        }
+        let what = format!("{what} by {}", person(actor));
+        annotate(self.parts().store.as_ref(), self.parts().clock.now(), channel.as_str(), what).await;
     }
 
     async fn save(

@@ -128,10 +128,11 @@ fn drawn(entries: &[Entry], path: &str) -> bool {
     entries.iter().any(|e| e.method == "GET" && fits(e.path, path))
 }
 
-/// Whether a path is one of this pattern: a piece in braces stands for any.
+/// Whether a path is one of this pattern: a piece in braces stands for any. What takes whatever is left draws no page of its own.
 fn fits(pattern: &str, path: &str) -> bool {
     let (pattern, path): (Vec<_>, Vec<_>) = (pattern.split('/').collect(), path.split('/').collect());
-    pattern.len() == path.len() && pattern.iter().zip(path).all(|(p, piece)| p.starts_with('{') || *p == piece)
+    pattern.len() == path.len()
+        && pattern.iter().zip(path).all(|(p, piece)| (p.starts_with('{') && !p.starts_with("{*")) || *p == piece)
 }
 
 impl Watch {
@@ -300,6 +301,7 @@ mod tests {
     #[test]
     fn only_what_is_drawn_is_come_back_to() {
         assert!(fits("/admin", "/admin") && fits("/admin/users/{id}", "/admin/users/u_12"));
+        assert!(!fits("/admin/{*nowhere}", "/admin/sign-out"), "a form's target is nowhere to come back to");
         for other in ["/admin/users", "/admin/users/u_12/edit", "/admin/keys/u_12", ""] {
             assert!(!fits("/admin/users/{id}", other), "{other}");
         }

@@ -217,7 +217,7 @@ fn head(s: &Services, v: &ChannelView, facts: &Facts) -> ui::QueueHead {
     let q: QueueStats = facts.queues.get(v.name.as_str()).cloned().unwrap_or_default();
     let tone = |n: u64, tone| if n > 0 { tone } else { "" };
     let name = super::segment(v.name.as_str());
-    let those = |status: &str| format!("{}?q=channel:{name}%20status:{status}", "/admin/notifications");
+    let those = |status: &str| format!("/admin/notifications?q=channel:{name}%20status:{status}");
     let nowhere = String::new;
     let mut figures = vec![
         ("Ready", row.ready.clone(), "", those("waiting")),
