@@ -296,7 +296,8 @@
   function selected(form) {
     const n = all("tbody input[type=checkbox]:checked", form).length;
     for (const bar of all("[data-bulk]", form)) bar.hidden = n === 0;
-    for (const label of all("[data-selected]", form)) label.textContent = `${n} selected`;
+    const everything = one("[data-everything]", form)?.checked;
+    for (const label of all("[data-selected]", form)) label.textContent = everything ? "All selected" : `${n} selected`;
   }
   document.addEventListener("change", (e) => {
     const form = e.target.closest("form[data-rows]");
@@ -340,6 +341,8 @@
   // Captured, so that it comes before whoever sends the form.
   document.addEventListener("submit", (e) => {
     if (!(e.submitter?.dataset.ask ?? e.target.dataset.ask) || e.target.dataset.sure) return;
+    // Of how many it is known only by counting: the server asks.
+    if (one("[data-everything]:checked", e.target)) return;
     e.preventDefault();
     e.stopImmediatePropagation();
     ask(e.target, e.submitter);

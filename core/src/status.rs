@@ -281,6 +281,16 @@ impl Status {
         self.store.cancel(app, id, actor).await
     }
 
+    pub async fn cancel_many(
+        &self,
+        app: &AppId,
+        ids: &[NotificationId],
+        target: &str,
+        actor: Option<&Actor>,
+    ) -> StoreResult<CancelOutcome> {
+        self.store.cancel_many(app, ids, target, actor).await
+    }
+
     pub async fn replay(&self, app: &AppId, id: DeliveryId, actor: &Actor) -> StoreResult<ReplayOutcome> {
         self.store.replay(app, id, actor).await
     }

@@ -1,6 +1,6 @@
 //! `/admin/notifications`: what was accepted, found by anything that is known of it.
 
-use super::{Frame, range::Range};
+use super::{Frame, dead::Tasks, range::Range};
 use crate::{
     chart::{self, Scale},
     pages::overview::{Tick, TimeAxis},
@@ -28,6 +28,7 @@ pub struct Notifications {
     pub words: Vec<String>,
     pub tabs: Part<Tabs>,
     pub histogram: Histogram,
+    pub tasks: Part<Tasks>,
     pub rows: Part<Rows>,
     pub pill: Pill,
     pub foot: Footer,
@@ -172,6 +173,7 @@ mod tests {
                 other: text.into(),
                 ..Histogram::default()
             },
+            tasks: Part::Well(Tasks::default()),
             rows: Part::Well(Rows {
                 rows: vec![row],
                 pager: Pager::default(),

@@ -14,6 +14,7 @@ pub mod plan;
 pub mod ports;
 pub mod signal;
 pub mod state;
+pub mod trace;
 pub mod user;
 pub mod work;
 
@@ -21,3 +22,4 @@ pub use clock::{Clock, Timestamp};
 pub use id::{AppId, ChannelName, ConnId, DeliveryId, KeyId, NodeId, NotificationId, UserId, UserKey};
 pub use notification::{Content, Notification, Priority};
 pub use state::{DeliveryState, Reason};
+pub use trace::TraceContext;

@@ -1,6 +1,6 @@
 //! What an application said: the content and its terms.
 
-use crate::{AppId, NotificationId, Timestamp};
+use crate::{AppId, NotificationId, Timestamp, TraceContext};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -81,4 +81,13 @@ pub struct Notification {
     pub collapse_key: Option<String>,
     /// Names the request in logs, attempts and the API's answers.
     pub request_id: String,
+    /// The caller's trace.
+    pub trace: Option<TraceContext>,
+}
+
+impl Notification {
+    /// The trace that it is part of: the caller's, else one of its own.
+    pub fn trace(&self) -> TraceContext {
+        self.trace.unwrap_or_else(|| TraceContext::of(self.id))
+    }
 }

@@ -13,6 +13,8 @@ pub struct AcceptItem {
     /// The request as parsed and re-serialised (users' inline addresses included: erase edits it), for `GET` and replay.
     pub request: serde_json::Value,
     pub source: Source,
+    /// Whose key or hand: the caller as the audit log names it.
+    pub sent_by: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

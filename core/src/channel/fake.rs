@@ -272,6 +272,7 @@ pub fn notification() -> Arc<Notification> {
         expires_at: None,
         collapse_key: None,
         request_id: "request".to_owned(),
+        trace: None,
     })
 }
 

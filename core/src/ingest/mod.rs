@@ -27,7 +27,7 @@ use crate::{
 };
 use backlog::PauseCache;
 use campanile_model::{
-    AppId, ChannelName, Clock, Notification, NotificationId, Timestamp, UserId, UserKey,
+    AppId, ChannelName, Clock, Notification, NotificationId, Timestamp, TraceContext, UserId, UserKey,
     api::Acceptance,
     frame::Frame,
     plan::{AcceptItem, AudiencePlan, AudienceSpec, Idempotency, RecipientPlan, RecipientSpec, Source},
@@ -64,6 +64,8 @@ pub struct Caller {
     /// Names the request in logs, attempts and answers.
     pub request_id: String,
     pub actor: Actor,
+    /// The trace it is part of.
+    pub trace: Option<TraceContext>,
 }
 
 /// One of several requests that need not come from the same caller.
@@ -257,6 +259,7 @@ impl Ingest {
                 idempotency: request.idempotency.clone(),
                 request: request.stored.clone(),
                 source: caller.source,
+                sent_by: caller.actor.who.clone(),
             };
             match self.parts.status.accept(item).await {
                 Err(AcceptError::Stale) if tries < STALE_TRIES => tries += 1,
@@ -276,6 +279,7 @@ impl Ingest {
             expires_at: request.expires_at,
             collapse_key: request.collapse_key.clone(),
             request_id: caller.request_id.clone(),
+            trace: caller.trace,
         }
     }
 

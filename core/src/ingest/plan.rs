@@ -168,6 +168,7 @@ mod tests {
             expires_at: None,
             collapse_key: None,
             request_id: String::new(),
+            trace: None,
         }
     }
 

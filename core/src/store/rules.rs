@@ -194,6 +194,7 @@ mod tests {
             expires_at: expires_at.map(at),
             collapse_key: None,
             request_id: String::new(),
+            trace: None,
         }
     }
     fn plan(in_app: bool, fast: bool) -> DeliveryPlan {

@@ -58,6 +58,7 @@ pub async fn run(ctx: Arc<Context>, claimed: Claimed, hold: Hold, permit: Permit
         channel = %claimed.channel,
         attempt = claimed.attempt,
         request_id = %claimed.notification.request_id,
+        trace_id = %claimed.notification.trace().trace_id(),
     );
     one(&ctx, &claimed, &hold, permit).instrument(span).await;
 }
@@ -142,7 +143,9 @@ async fn call(
     rendered: &Rendered,
 ) -> Result<Called, Ended> {
     let id = claimed.delivery_id.to_string();
+    let trace = claimed.notification.trace().of_attempt(claimed.delivery_id, claimed.attempt).to_string();
     let delivery = Delivery::new(&id, recipient(claimed))
+        .with_traceparent(&trace)
         .with_attempt(claimed.attempt)
         .with_content(&rendered.subject, &rendered.text, &rendered.html)
         .with_message(&rendered.message)

@@ -21,6 +21,9 @@ impl Webhook {
         if !self.config.authorization.is_empty() {
             request = request.header("authorization", self.config.authorization.expose());
         }
+        if !d.traceparent().is_empty() {
+            request = request.header("traceparent", d.traceparent());
+        }
         let id = d.idempotency_key();
         let reply = request
             .header("webhook-id", id)

@@ -233,7 +233,9 @@ async fn pending_is_cancelled_after_asking_and_a_resend_is_a_new_one() {
         json!({"user_id": "ada", "title": "later", "channels": ["websocket"], "send_at": "2099-01-01T00:00:00Z"});
     let id = host.api().accepted(&later).await;
     let path = format!("/admin/notifications/{id}");
-    assert!(dana.get(&path).await.body.contains("Scheduled, in"));
+    let page = dana.get(&path).await.body;
+    assert!(page.contains("Scheduled, in") && page.contains("Sent by") && page.contains("operator"), "{page}");
+    assert!(page.contains(&id.replace('-', "")), "without a trace of the caller's the id is the trace: {page}");
     let asked = dana.post(&format!("{path}/cancel"), &[("csrf", &token), ("back", &path)]).await;
     assert!(asked.status == StatusCode::OK && asked.body.contains("name=\"sure\""), "without scripts a page asks");
     host.api().delivery_until(&id, "websocket", "still there", |d| d["state"] == "scheduled").await;
@@ -255,6 +257,69 @@ async fn pending_is_cancelled_after_asking_and_a_resend_is_a_new_one() {
     let mut vera = signed_in(&host, "vera", "viewer").await;
     let page = vera.get(&format!("/admin/notifications/{new}")).await;
     assert!(!page.body.contains("Resend as new") && !page.body.contains("type=\"checkbox\""));
+}
+
+#[tokio::test]
+async fn an_act_takes_all_that_match_whether_they_were_ticked_or_not() {
+    let relay = SmtpServer::start().await;
+    let host = host(&relay).start().await;
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let token = dana.token().await;
+    let later = |kind: &str, n: usize| {
+        json!({"user_id": format!("u{n}"), "title": "later", "channels": ["websocket"], "notification_type": kind,
+               "send_at": "2099-01-01T00:00:00Z"})
+    };
+    let mut spared = String::new();
+    for n in 0..3 {
+        host.api().accepted(&later("invoice", n)).await;
+        spared = host.api().accepted(&later("general", n)).await;
+    }
+    let back = "/admin/notifications?q=type%3Ainvoice+status%3Ascheduled";
+    let page = dana.get(back).await;
+    assert!(page.body.contains("name=\"all\""), "{}", page.body);
+    let mut form = vec![("csrf", token.as_str()), ("all", "1"), ("act", "cancel"), ("back", back)];
+    let asked = dana.post("/admin/notifications/bulk", &form).await;
+    assert!(asked.body.contains("Cancel 3 deliveries?") && asked.body.contains("type:invoice"), "{}", asked.body);
+    let as_of = asked.body.split("name=\"as_of\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    // Accepted while the admin thought about it: not what the question was about.
+    let newer = host.api().accepted(&later("invoice", 9)).await;
+    form.extend([("sure", "1"), ("as_of", as_of.as_str())]);
+    dana.post("/admin/notifications/bulk", &form).await;
+    assert!(dana.get(back).await.body.contains("3 deliveries cancelled."));
+    for id in [&spared, &newer] {
+        host.api().delivery_until(id, "websocket", "still there", |d| d["state"] == "scheduled").await;
+    }
+    let audit = host.api().get("/api/v1/audit").await.text;
+    assert_eq!(audit.matches("notification.cancel").count(), 1, "one act, one entry: {audit}");
+
+    // More than a hundred want the word, and more than two hundred go in the background.
+    relay.script(Step::Mail, (0..201).map(|_| Act::say("554 5.7.1 not welcome here")));
+    let to: Vec<_> =
+        (0..201).map(|n| json!({"user_id": format!("m{n}"), "email": format!("p{n}@north.example")})).collect();
+    let id = host.api().accepted(&json!({"to": to, "title": "T", "channels": ["email"]})).await;
+    until("all of them are dead", || async {
+        (host.api().notification(&id).await["summary"]["dead"] == 201).then_some(())
+    })
+    .await;
+    relay.clear_script();
+    let failed = dana.get("/admin/notifications?q=status:failed").await;
+    assert_eq!(rows(&failed.body), [id.as_str()]);
+    assert!(dana.get("/admin/notifications?q=status:partly").await.body.contains("Nothing matches"));
+    let form =
+        [("csrf", token.as_str()), ("all", "1"), ("act", "retry"), ("back", "/admin/notifications"), ("sure", "1")];
+    let asked = dana.post("/admin/notifications/bulk", &form).await;
+    assert!(asked.body.contains("Retry 201 deliveries?") && asked.body.contains("Type retry to go on"));
+    assert!(relay.received().is_empty(), "yes is not enough");
+    dana.post("/admin/notifications/bulk", &[&form[..], &[("word", "retry")]].concat()).await;
+    relay.wait_for(201).await;
+    dana.wait_for("/admin/notifications", "201 of 201").await;
+    let audit = host.api().get("/api/v1/audit").await.text;
+    assert_eq!(audit.matches("notification.retry").count(), 1, "{audit}");
+
+    let mut vera = signed_in(&host, "vera", "viewer").await;
+    let theirs = vera.token().await;
+    let form = [("csrf", theirs.as_str()), ("all", "1"), ("act", "cancel"), ("sure", "1"), ("back", back)];
+    assert_eq!(vera.post("/admin/notifications/bulk", &form).await.status, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]

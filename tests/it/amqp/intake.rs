@@ -11,12 +11,15 @@ async fn a_message_is_a_frame_on_the_socket_and_an_item_of_the_feed() {
     let mut socket = Connect::to(&host).token(&token::user("ada")).open().await;
     let body = json!({"user_id": "ada", "title": "Paid", "message": "Thank you.", "notification_type": "order.paid",
                       "data": {"order": 17}});
-    publish(&host, &body, json!({"content_type": "application/json"})).await;
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let headers = json!({"traceparent": format!("00-{trace}-b7ad6b7169203331-00")});
+    publish(&host, &body, json!({"content_type": "application/json", "headers": headers})).await;
     let frame = socket.expect("notification").await;
     assert_eq!((&frame["data"]["title"], &frame["data"]["order"]), (&json!("Paid"), &json!(17)));
     assert_eq!(titles_until(&host, "ada", 1).await, ["Paid"]);
     let id = frame["data"]["notification_id"].as_str().unwrap();
-    assert_eq!(host.api().notification(id).await["source"], "amqp");
+    let seen = host.api().notification(id).await;
+    assert_eq!((&seen["source"], &seen["sent_by"], &seen["trace_id"]), (&json!("amqp"), &json!("amqp"), &json!(trace)));
     let accepted = host.api().metrics().await;
     let series = r#"campanile_notifications_accepted_total{priority="normal",source="amqp"}"#;
     assert_eq!(accepted.get(series), Some(&1.0), "{accepted:?}");

@@ -29,13 +29,24 @@ async fn webhook_delivers_by_the_host_s_requests_in_both_isolation_levels() {
 
         provider.next("503 Not now");
         provider.next("429 Slower\nretry-after: 0\r\n");
-        let id = house.send("shop", "till-1").await;
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        let call = house.host.api().request("POST", "/api/v1/notifications").json(&note("shop", "till-1"));
+        let call = call.header("traceparent", format!("00-{trace}-b7ad6b7169203331-01"));
+        let id = house.host.api().run(call).await.expect(202)["notification_id"].as_str().unwrap().to_owned();
         let delivery = house.host.api().state(&id, "shop", "sent").await;
         assert_eq!(outcomes(&delivery), ["retry", "throttled", "ok"], "{delivery}");
         let seen = provider.seen();
         assert_eq!(seen.len(), 3);
         let id = |request: &String| request.lines().find(|l| l.starts_with("webhook-id: ")).unwrap().to_owned();
         assert!(seen.iter().all(|r| id(r) == id(&seen[0])), "the same id in every attempt: {seen:?}");
+        let span = |request: &String| {
+            let parent = request.lines().find_map(|l| l.strip_prefix("traceparent: ")).unwrap().to_owned();
+            assert!(parent.starts_with(&format!("00-{trace}-")) && parent.ends_with("-01"), "{parent}");
+            parent
+        };
+        let spans: std::collections::BTreeSet<String> = seen.iter().map(span).collect();
+        assert_eq!(spans.len(), 3, "each attempt is a span of the caller's trace: {spans:?}");
+        assert_eq!(house.host.api().notification(&id).await["trace_id"], trace);
         assert!(
             seen[2].contains("webhook-signature: v1,") && seen[2].contains("\"recipient\":\"till-1\""),
             "{}",

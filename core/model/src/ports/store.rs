@@ -352,6 +352,8 @@ pub struct NotificationRow {
     pub notification: Arc<crate::Notification>,
     pub request: serde_json::Value,
     pub source: String,
+    /// `key:…`, `admin:…`, `operator`, `amqp`; empty on what was accepted before this was kept.
+    pub sent_by: String,
     pub idempotency_key: Option<String>,
     pub cancelled_at: Option<Timestamp>,
     /// (recipients, expanded) for a large audience.
@@ -368,6 +370,15 @@ pub struct NotificationDetail {
     pub next: Option<DeliveryId>,
 }
 
+/// How a notification came out, all its deliveries together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Whole {
+    /// Something was given up on, and nothing was delivered.
+    Failed,
+    /// Some was delivered and the rest never will be.
+    Partly,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct NotificationFilter {
     pub app: AppId,
@@ -381,6 +392,8 @@ pub struct NotificationFilter {
     pub idempotency_key: Option<String>,
     /// Sent or delivered, in place of `state`.
     pub handed_over: bool,
+    /// How it came out as a whole, in place of `state`; among the newest few thousand that were not all delivered.
+    pub whole: Option<Whole>,
     /// Only with a delivery that failed with this code, outcome or reason, among the newest few thousand that failed.
     pub error: Option<String>,
     /// Keyset cursor: ids below this, newest first.

@@ -2,7 +2,7 @@
 //!
 //! Everything here is bounded: a count stops at [`MANY`], a list at its limit, a bulk act at its batch.
 
-use super::{Actor, DeliveryRow, PoisonRow, ReplayOutcome, StoreResult};
+use super::{Actor, CancelOutcome, DeliveryRow, NotificationFilter, PoisonRow, ReplayOutcome, StoreResult, Whole};
 use crate::{AppId, ChannelName, DeliveryId, NodeId, NotificationId, Timestamp, UserId, api::ShownState};
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -10,6 +10,14 @@ use uuid::Uuid;
 
 /// Counts stop here: "1,000+" tells as much as the truth, at once.
 pub const MANY: u64 = 1_000;
+
+/// How many there are, as far as anybody looked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    pub n: u64,
+    /// There may be more.
+    pub more: bool,
+}
 
 /// Deliveries of one notification by one channel in one state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +79,7 @@ pub enum Moved {
 pub struct TaskRow {
     pub id: Uuid,
     pub node: NodeId,
-    /// `replay`, `dismiss` or `move`.
+    /// `replay`, `dismiss` or `move` of dead letters; `retry` or `cancel` of notifications.
     pub what: String,
     /// `email, 550, northwind.example`.
     pub subject: String,
@@ -97,6 +105,16 @@ pub trait TriageStore: Send + Sync + 'static {
     /// `delivered`, which most are in, are of the newest few thousand deliveries.
     async fn state_counts(&self, app: &AppId, since: Timestamp) -> StoreResult<Vec<(ShownState, u64)>>;
 
+    /// How many came out failed and how many partly, accepted since then, among the newest [`MANY`] that were not delivered.
+    async fn whole_counts(&self, app: &AppId, since: Timestamp) -> StoreResult<HashMap<Whole, Counted>>;
+    /// Like [`state_counts`](Self::state_counts) among these notifications, of those of their deliveries that the filter's
+    /// user, channel and error tell.
+    async fn states_among(
+        &self,
+        filter: &NotificationFilter,
+        ids: &[NotificationId],
+    ) -> StoreResult<Vec<(ShownState, u64)>>;
+
     /// Which notification a delivery belongs to.
     async fn notification_of(&self, app: &AppId, delivery: DeliveryId) -> StoreResult<Option<NotificationId>>;
 
@@ -120,6 +138,23 @@ pub trait TriageStore: Send + Sync + 'static {
         target: &str,
         actor: Option<&Actor>,
     ) -> StoreResult<Vec<ReplayOutcome>>;
+    /// Cancels each, as [`cancel`](super::OperatorStore::cancel) does; one transaction. Audited like
+    /// [`replay_many`](Self::replay_many).
+    async fn cancel_many(
+        &self,
+        app: &AppId,
+        ids: &[NotificationId],
+        target: &str,
+        actor: Option<&Actor>,
+    ) -> StoreResult<CancelOutcome>;
+    /// The dead deliveries of these that nobody put out of sight, in the order of their ids, after this one.
+    async fn dead_of(
+        &self,
+        app: &AppId,
+        ids: &[NotificationId],
+        after: Option<DeliveryId>,
+        limit: u32,
+    ) -> StoreResult<Vec<DeliveryId>>;
     /// The next try of what failed now, whatever the schedule says; it counts as that try. Audited. False: it does not wait for one.
     async fn hasten(&self, app: &AppId, id: DeliveryId, actor: &Actor) -> StoreResult<bool>;
     /// Puts dead letters out of sight: they stay dead, in their notification and until retention. Returns how many were

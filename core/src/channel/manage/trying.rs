@@ -107,6 +107,7 @@ impl Keeper {
             expires_at: None,
             collapse_key: None,
             request_id: String::new(),
+            trace: None,
         };
         Claimed {
             delivery_id: DeliveryId::new(),

@@ -33,6 +33,7 @@ fn claimed(kind: &str, channel: ChannelName) -> Claimed {
         expires_at: None,
         collapse_key: None,
         request_id: String::new(),
+        trace: None,
     };
     Claimed {
         delivery_id: DeliveryId::new(),

@@ -59,6 +59,11 @@ impl Posted {
     pub fn get(&self, key: &str) -> &str {
         self.0.iter().find(|(k, _)| k == key).map_or("", |(_, v)| v.trim())
     }
+    /// In place of whatever was posted by this name.
+    pub fn put(&mut self, key: &str, value: &str) {
+        self.0.retain(|(k, _)| k != key);
+        self.0.push((key.to_owned(), value.to_owned()));
+    }
     pub fn has(&self, key: &str) -> bool {
         self.0.iter().any(|(k, _)| k == key)
     }
@@ -105,7 +110,7 @@ impl Signed {
     /// Whoever is signed in, as a sender.
     pub fn caller(&self) -> Caller {
         let actor = self.actor.clone();
-        Caller { app: AppId::default(), source: Source::Console, request_id: request_id(), actor }
+        Caller { app: AppId::default(), source: Source::Console, request_id: request_id(), actor, trace: None }
     }
 }
 

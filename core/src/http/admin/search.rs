@@ -12,7 +12,7 @@ use campanile_admin_ui::pieces::Here;
 use campanile_model::{
     AppId, ChannelName, DeliveryId, NotificationId, Timestamp, UserId, UserKey,
     api::ShownState,
-    ports::{NotificationFilter, UserFilter},
+    ports::{NotificationFilter, UserFilter, Whole},
 };
 use chrono::{NaiveDate, NaiveTime, TimeDelta};
 use std::{fmt, sync::Arc};
@@ -98,6 +98,7 @@ impl Terms {
                 "status" => match status(value) {
                     Some(Wanted::HandedOver) => filter.handed_over = true,
                     Some(Wanted::State(state)) => filter.state = Some(state),
+                    Some(Wanted::Whole(whole)) => filter.whole = Some(whole),
                     None => wrong.push(format!("“{value}” is no status")),
                 },
                 "since" => match moment(value, now) {
@@ -160,13 +161,16 @@ pub enum Wanted {
     /// Sent, or confirmed too: what people call delivered.
     HandedOver,
     State(ShownState),
+    /// All of a notification together.
+    Whole(Whole),
 }
 
 pub fn status(word: &str) -> Option<Wanted> {
     match word {
         "delivered" | "sent" => Some(Wanted::HandedOver),
         "waiting" | "accepted" => "pending".parse().ok().map(Wanted::State),
-        "failed" => "dead".parse().ok().map(Wanted::State),
+        "failed" => Some(Wanted::Whole(Whole::Failed)),
+        "partly" => Some(Wanted::Whole(Whole::Partly)),
         word => word.parse().ok().map(Wanted::State),
     }
 }
@@ -176,6 +180,8 @@ pub fn is(wanted: Wanted, shown: ShownState) -> bool {
     match wanted {
         Wanted::HandedOver => matches!(shown.as_str(), "sent" | "delivered"),
         Wanted::State(state) => state == shown,
+        // No delivery is: its notification is.
+        Wanted::Whole(_) => false,
     }
 }
 

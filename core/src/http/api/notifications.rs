@@ -54,6 +54,7 @@ fn caller(application: &Application) -> Caller {
         source: Source::Api,
         request_id: crate::http::request_id(),
         actor: application.actor.clone(),
+        trace: application.trace,
     }
 }
 

@@ -14,7 +14,7 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
 };
 use campanile_model::{
-    AppId, Clock, KeyId,
+    AppId, Clock, KeyId, TraceContext,
     ports::{Actor, Scope, Store},
 };
 use campanile_plugin::Secret;
@@ -75,6 +75,8 @@ pub struct Application {
     pub key: Option<KeyId>,
     pub scopes: Vec<Scope>,
     pub actor: Actor,
+    /// W3C trace context of the call.
+    pub trace: Option<TraceContext>,
 }
 
 impl Application {
@@ -114,7 +116,8 @@ impl FromRequestParts<Arc<Services>> for Application {
             Holder::Key(key) => (key.app.clone(), Some(key.id), key.scopes.clone(), format!("key:{}", key.id)),
         };
         let address = address.map(|a| a.to_string());
-        Ok(Self { app, key, scopes, actor: Actor { who, address, request_id: super::request_id() } })
+        let trace = parts.headers.get("traceparent").and_then(|v| v.to_str().ok()).and_then(TraceContext::parse);
+        Ok(Self { app, key, scopes, actor: Actor { who, address, request_id: super::request_id() }, trace })
     }
 }
 

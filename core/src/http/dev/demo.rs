@@ -73,7 +73,7 @@ async fn send(State(s): State<Arc<Services>>, JsonBody(form): JsonBody<Form>) ->
         "channels": form.channels,
     });
     let actor = Actor { who: "operator".into(), address: None, request_id: request_id() };
-    let caller = Caller { app: AppId::default(), source: Source::Api, request_id: request_id(), actor };
+    let caller = Caller { app: AppId::default(), source: Source::Api, request_id: request_id(), actor, trace: None };
     match s.ingest.accept(&caller, request, None).await? {
         Answer::Stored { body, .. } => Ok((StatusCode::ACCEPTED, Json(body)).into_response()),
         // The form has no such switch.

@@ -211,7 +211,7 @@ impl Group {
 fn incoming(letter: &Letter) -> Incoming {
     let request_id = uuid::Uuid::new_v4().to_string();
     let actor = Actor { who: SOURCE.to_owned(), address: None, request_id: request_id.clone() };
-    let caller = Caller { app: letter.app.clone(), source: Source::Amqp, request_id, actor };
+    let caller = Caller { app: letter.app.clone(), source: Source::Amqp, request_id, actor, trace: letter.trace };
     Incoming { caller, request: letter.request.clone(), key: letter.key.clone() }
 }
 

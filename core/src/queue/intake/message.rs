@@ -8,7 +8,7 @@ use crate::{
     ingest::{self, IngestError},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use campanile_model::AppId;
+use campanile_model::{AppId, TraceContext};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
@@ -34,6 +34,8 @@ pub struct Letter {
     pub request: Value,
     /// The checked `message_id`; none when the request is not stored, since then there is nothing to repeat.
     pub key: Option<String>,
+    /// Of the header `traceparent`.
+    pub trace: Option<TraceContext>,
 }
 
 /// Why a message is put aside. Its sender must change it.
@@ -101,7 +103,8 @@ pub fn read(properties: &BasicProperties, body: &[u8], body_max: usize) -> Resul
     if let Some(Err(why)) = key.as_deref().map(ingest::idempotency_key) {
         return Err(Unfit::new("invalid", &format!("message_id: {why}; it is the idempotency key")));
     }
-    Ok(Letter { app, request, key })
+    let trace = trace(properties.headers().as_ref());
+    Ok(Letter { app, request, key, trace })
 }
 
 fn is_plain_json(properties: &BasicProperties) -> Result<(), Unfit> {
@@ -131,6 +134,11 @@ fn app(headers: Option<&FieldTable>) -> Result<AppId, Unfit> {
             _ => Err(Unfit::new("invalid", &format!("header {APP_HEADER}: must be the name of an app, as text"))),
         },
     }
+}
+
+/// One that can't be read is none: tracing must not cost a message.
+fn trace(headers: Option<&FieldTable>) -> Option<TraceContext> {
+    headers.and_then(|h| h.inner().get("traceparent")).and_then(text).and_then(TraceContext::parse)
 }
 
 fn text(value: &AMQPValue) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! Accepting: one commit, idempotency, in-app completed in it, suppressions.
 
 use super::*;
+use campanile_model::TraceContext;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
 
@@ -205,8 +206,12 @@ async fn content_comes_back_as_it_went_in(exam: Exam) {
         notification_type: "t'); DROP TABLE feed; --".to_owned(),
         data: data.as_object().unwrap().clone(),
     });
+    sent.notification.trace = TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     let wanted = sent.notification.clone();
     exam.send(sent).await;
+    let row = exam.notification(&AppId::default(), wanted.id, None).await.unwrap().unwrap().row;
+    assert_eq!((row.notification.trace, row.sent_by.as_str()), (wanted.trace, "key:of-the-exam"));
+    assert!(wanted.trace.is_some());
     let page = exam.feed_page(&user("a\"da\u{1F514}"), None, 10, FeedFilter::All).await.unwrap();
     let item = &page.items[0];
     assert_eq!(item.title, wanted.content.title);

@@ -194,6 +194,7 @@ pub(crate) fn bare() -> Note {
             expires_at: None,
             collapse_key: None,
             request_id: "req".to_owned(),
+            trace: None,
         },
         recipients: Vec::new(),
         deferred: None,
@@ -280,6 +281,7 @@ impl Note {
             idempotency: self.key.map(|(key, hash)| Idempotency { key, body_hash: [hash; 32] }),
             request: self.request,
             source: Source::Api,
+            sent_by: "key:of-the-exam".to_owned(),
         }
     }
 }

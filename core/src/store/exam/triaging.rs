@@ -1,7 +1,9 @@
 //! What the console's lists ask: lanes, counts, causes of death, many at once.
 
 use super::*;
-use campanile_model::ports::{DeadWhich, Lane, MoveTo, Moved, NotificationFilter, ReplayOutcome, TaskRow};
+use campanile_model::ports::{
+    Counted, DeadWhich, Lane, MoveTo, Moved, NotificationFilter, ReplayOutcome, TaskRow, Whole,
+};
 use serde_json::json;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ pub(super) mod tests {
         states_are_counted_since_a_time,
         a_list_goes_on_in_both_directions,
         what_failed_is_found_by_its_error,
+        what_came_out_is_told_of_all_of_a_notification,
+        many_are_cancelled_in_one_act,
         the_dead_are_grouped_by_their_cause,
         many_are_replayed_in_one_act,
         what_waits_for_its_next_try_is_tried_at_once,
@@ -147,6 +151,85 @@ async fn what_failed_is_found_by_its_error(exam: Exam) {
     assert_eq!(list("e503", Some(busy)).await, [waiting.id]);
     assert_eq!(list("permanent", None).await, [busy, gone], "by reason");
     assert_eq!(list("nothing", None).await, []);
+}
+
+async fn what_came_out_is_told_of_all_of_a_notification(exam: Exam) {
+    let (_, failed) = dead_by(&exam, "ada", "a.example", "550").await;
+    let both = async |user: &str| {
+        let sent = exam.send(bare().also(user, &["websocket", "email"]).of_type(user)).await;
+        let mail = sent.deliveries.iter().find(|d| d.channel.as_str() == "email").unwrap().delivery_id;
+        (sent.id, exam.claim_one(mail).await)
+    };
+    let (partly, claimed) = both("bo").await;
+    exam.finish(finish(&claimed, dead("permanent"))).await.unwrap();
+    let (moving, claimed) = both("cy").await;
+    exam.finish(finish(&claimed, NextStep::RetryIn { delay_ms: 60_000 })).await.unwrap();
+    exam.send(note("di")).await;
+    let list = async |whole: Whole, change: &dyn Fn(&mut NotificationFilter)| {
+        let mut filter = NotificationFilter { whole: Some(whole), limit: 10, ..NotificationFilter::default() };
+        change(&mut filter);
+        exam.notifications(&filter).await.unwrap().iter().map(|(row, _)| row.notification.id).collect::<Vec<_>>()
+    };
+    assert_eq!(list(Whole::Failed, &|_| ()).await, [failed]);
+    assert_eq!(list(Whole::Partly, &|_| ()).await, [partly], "what is still tried has not come out");
+    for (user, found) in [("bo", 1), ("cy", 0)] {
+        assert_eq!(list(Whole::Partly, &|f| f.user = Some(UserId::from(user))).await.len(), found);
+    }
+    assert_eq!(list(Whole::Partly, &|f| f.before = Some(partly)).await, []);
+    assert_eq!(list(Whole::Failed, &|f| f.after = Some(failed)).await, []);
+    assert_eq!(list(Whole::Partly, &|f| f.after = Some(failed)).await, [partly]);
+    let counted = async |since| exam.whole_counts(&app(), since).await.unwrap();
+    let one = Counted { n: 1, more: false };
+    assert_eq!(counted(at(0)).await, [(Whole::Failed, one), (Whole::Partly, one)].into());
+    let none = counted(exam.now().await.unwrap() + Duration::from_hours(1)).await;
+    assert!(none.values().all(|c| c.n == 0), "{none:?}");
+
+    // A cancel ends what moved.
+    exam.cancel(&app(), moving, &actor()).await.unwrap();
+    assert_eq!(list(Whole::Partly, &|_| ()).await, [moving, partly]);
+
+    let all = [failed, partly, moving];
+    let among = async |filter: NotificationFilter| {
+        let mut found = exam.states_among(&filter, &all).await.unwrap();
+        found.sort_by_key(|(state, _)| state.as_str());
+        found.into_iter().map(|(state, n)| (state.as_str(), n)).collect::<Vec<_>>()
+    };
+    let any = NotificationFilter::default;
+    assert_eq!(among(any()).await, [("cancelled", 1), ("dead", 2), ("sent", 2)]);
+    let email = NotificationFilter { channel: Some(ChannelName::email()), ..any() };
+    assert_eq!(among(email).await, [("cancelled", 1), ("dead", 2)]);
+    let bo = NotificationFilter { user: Some(UserId::from("bo")), ..any() };
+    assert_eq!(among(bo).await, [("dead", 1), ("sent", 1)]);
+    let refused = NotificationFilter { error: Some("550".into()), ..any() };
+    assert_eq!(among(refused).await, [("dead", 1)]);
+    assert_eq!(among(NotificationFilter { app: AppId::from("other"), ..any() }).await, []);
+}
+
+async fn many_are_cancelled_in_one_act(exam: Exam) {
+    let (dead, gone) = dead_by(&exam, "ada", "a.example", "550").await;
+    let waiting = exam.send(bare().also("bo", &["email"]).also("cy", &["websocket", "email"])).await;
+    let sending = exam.send(mail("di")).await;
+    exam.claim_one(sending.deliveries[0].delivery_id).await;
+    let elsewhere = NotificationId::new();
+    exam.heard();
+    let ids = [sending.id, waiting.id, gone, elsewhere];
+    let other = AppId::from("other");
+    let nothing = exam.cancel_many(&other, &ids, "all", Some(&actor())).await.unwrap();
+    assert_eq!((nothing.cancelled, exam.audit(None, 10).await.unwrap().len()), (0, 0), "of another app");
+    let outcome = exam.cancel_many(&app(), &ids, "status:waiting", Some(&actor())).await.unwrap();
+    assert_eq!((outcome.cancelled, outcome.in_flight, outcome.already_sent), (2, 1, 1));
+    let act = exam.audit(None, 1).await.unwrap().remove(0);
+    assert_eq!((&*act.action, &*act.target), ("notification.cancel", "status:waiting"));
+    assert_eq!(act.detail.unwrap(), json!({"cancelled": 2, "in_flight": 1, "notifications": 3}));
+    let again = exam.cancel_many(&app(), &ids, "again", None).await.unwrap();
+    assert_eq!((again.cancelled, again.in_flight), (0, 1));
+    assert_eq!(exam.audit(None, 10).await.unwrap().len(), 1, "written by whoever began it");
+
+    assert_eq!(exam.dead_of(&app(), &ids, None, 10).await.unwrap(), [dead]);
+    assert!(exam.dead_of(&app(), &ids, Some(dead), 10).await.unwrap().is_empty());
+    assert!(exam.dead_of(&other, &ids, None, 10).await.unwrap().is_empty());
+    exam.dismiss(&app(), &[dead], "one", None).await.unwrap();
+    assert!(exam.dead_of(&app(), &ids, None, 10).await.unwrap().is_empty(), "what was put out of sight stays there");
 }
 
 async fn the_dead_are_grouped_by_their_cause(exam: Exam) {

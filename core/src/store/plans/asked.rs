@@ -277,6 +277,8 @@ async fn lists(ask: &Asker<'_>, found: &mut Found) {
         ("delivered", NotificationFilter { state: stored(DeliveryState::Delivered), ..newest() }),
         ("with a key", NotificationFilter { idempotency_key: Some("key-100".into()), ..newest() }),
         ("sent or delivered", NotificationFilter { handed_over: true, ..newest() }),
+        ("that failed", NotificationFilter { whole: Some(Whole::Failed), ..newest() }),
+        ("that were delivered in part", NotificationFilter { whole: Some(Whole::Partly), ..newest() }),
         ("that failed with a code", NotificationFilter { error: Some("550".into()), ..newest() }),
         ("that failed with a code nobody saw", NotificationFilter { error: Some("777".into()), ..newest() }),
         ("right above the middle", NotificationFilter { after: Some(NotificationId(middle)), ..newest() }),
@@ -319,9 +321,13 @@ async fn triage(ask: &Asker<'_>, found: &mut Found) {
         .map(NotificationId)
         .collect();
     ask.about("lanes of 50", s.lanes(&app, &page)).await;
+    let mail = NotificationFilter { channel: Some(ChannelName::email()), ..NotificationFilter::default() };
+    ask.about("states among 50", s.states_among(&mail, &page)).await;
+    ask.about("the dead of 50", s.dead_of(&app, &page, None, 200)).await;
     for days in [1, 30] {
         let since = now - Duration::from_hours(24 * days);
         ask.about(&format!("states of {days} days"), s.state_counts(&app, since)).await;
+        ask.about(&format!("what came out in {days} days"), s.whole_counts(&app, since)).await;
     }
     let all = || DeadWhich { app: AppId::default(), ..DeadWhich::default() };
     let email = || DeadWhich { channel: Some(ChannelName::email()), ..all() };
@@ -381,6 +387,9 @@ async fn acts(ask: &Asker<'_>, found: &mut Found) {
     let waiting = found
         .ids("SELECT notification_id FROM deliveries WHERE channel = 'sms' AND state = 'pending' LIMIT 1")
         .await[0];
+    let some = found.ids("SELECT id FROM notifications ORDER BY id DESC LIMIT 100").await;
+    let some: Vec<NotificationId> = some.into_iter().map(NotificationId).collect();
+    ask.about("cancel 100", s.cancel_many(&app, &some, "status:waiting", None)).await;
     ask.about("cancel", s.cancel(&app, NotificationId(waiting), &actor())).await;
     let letter = found.deliveries("SELECT id FROM deliveries WHERE state = 'dead' AND stop IS NULL LIMIT 1").await[0];
     ask.about("retry a dead letter", s.replay(&app, letter, &actor())).await;

@@ -46,6 +46,8 @@ struct NotificationInsert<'a> {
     request: String,
     request_id: &'a str,
     key: Option<&'a str>,
+    traceparent: Option<String>,
+    sent_by: &'a str,
 }
 
 /// An idempotency key with the answer it keeps.
@@ -278,6 +280,8 @@ fn notification_row(item: &AcceptItem) -> NotificationInsert<'_> {
         request: request.to_string(),
         request_id: &n.request_id,
         key: item.idempotency.as_ref().map(|i| i.key.as_str()),
+        traceparent: n.trace.map(|trace| trace.to_string()),
+        sent_by: &item.sent_by,
     }
 }
 
@@ -288,18 +292,21 @@ async fn flush_notifications(tx: &mut Tx<'_>, rows: &mut Vec<NotificationInsert<
     tx.exec(
         "storing notifications",
         by_engine("INSERT INTO notifications (id, app, title, message, notification_type, data, priority, created_at, send_at,
-                                        expires_at, collapse_key, source, request, request_id, idempotency_key)
+                                        expires_at, collapse_key, source, request, request_id, idempotency_key,
+                                        traceparent, sent_by)
              SELECT unhex(value ->> 'id'), value ->> 'app', value ->> 'title', value ->> 'message', value ->> 'kind',
                     value ->> 'data', value ->> 'priority', value ->> 'created_at', value ->> 'send_at',
                     value ->> 'expires_at', value ->> 'collapse_key', value ->> 'source', value ->> 'request',
-                    value ->> 'request_id', value ->> 'key'
+                    value ->> 'request_id', value ->> 'key', value ->> 'traceparent', value ->> 'sent_by'
              FROM json_each($1)", "INSERT INTO notifications (id, app, title, message, notification_type, data, priority, created_at, send_at,
-                                        expires_at, collapse_key, source, request, request_id, idempotency_key)
+                                        expires_at, collapse_key, source, request, request_id, idempotency_key,
+                                        traceparent, sent_by)
              SELECT id, app, title, message, kind, data, priority, created_at, send_at, expires_at, collapse_key, source,
-                    request, request_id, key
+                    request, request_id, key, traceparent, sent_by
              FROM jsonb_to_recordset($1::jsonb) AS j (
                 id uuid, app text, title text, message text, kind text, data text, priority bigint, created_at bigint,
-                send_at bigint, expires_at bigint, collapse_key text, source text, request text, request_id text, key text)")
+                send_at bigint, expires_at bigint, collapse_key text, source text, request text, request_id text, key text,
+                traceparent text, sent_by text)")
         .bind(json_rows(rows)?),
     )
     .await?;

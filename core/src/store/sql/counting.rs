@@ -5,11 +5,11 @@ use super::{
     rows::{Cells, json_ids},
     statement::{by_engine, sql},
 };
-use crate::store::sql::listing::first_id_of;
+use crate::store::sql::listing::{first_id_of, settled, some_sent};
 use campanile_model::{
-    AppId, DeliveryId, DeliveryState, NotificationId, Timestamp,
+    AppId, ChannelName, DeliveryId, DeliveryState, NotificationId, Timestamp, UserId,
     api::ShownState,
-    ports::{Lane, MANY, StoreResult},
+    ports::{Counted, Lane, MANY, NotificationFilter, StoreResult, Whole},
 };
 use std::collections::HashMap;
 
@@ -72,7 +72,117 @@ macro_rules! states {
     };
 }
 
+/// How many of the newest that were not delivered came out so.
+macro_rules! whole {
+    ($word:literal, $windows:expr, $sent:literal) => {
+        concat!(
+            "SELECT '",
+            $word,
+            "' AS word, COUNT(*) AS seen, COUNT(DISTINCT CASE WHEN ",
+            settled!(),
+            " AND ",
+            some_sent!($sent),
+            " THEN d.notification_id END) AS n FROM (",
+            $windows,
+            ") d"
+        )
+    };
+}
+
+macro_rules! newest {
+    ($state:literal) => {
+        concat!(
+            "SELECT * FROM (SELECT notification_id FROM deliveries WHERE app = $1 AND state = '",
+            $state,
+            "' AND state NOT IN ('sent', 'delivered') AND notification_id >= $2 ORDER BY notification_id DESC LIMIT $3) AS ",
+            $state
+        )
+    };
+}
+
+/// Told like a list's filter: of whom, by what, with which error.
+macro_rules! among {
+    ($engine:ident, $from:literal, $app:literal) => {
+        concat!(
+            "SELECT d.state, d.state = 'pending' AND d.due_at > ",
+            now!($engine),
+            " AS due_later, COUNT(DISTINCT d.notification_id) AS n FROM ",
+            $from,
+            " WHERE ",
+            $app,
+            " = $4 AND ($5 IS NULL OR d.user_id = $5) AND ($6 IS NULL OR d.channel = $6)
+              AND ($7 IS NULL OR lower(d.error) = lower($7) OR d.reason = $7) GROUP BY 1, 2 ORDER BY 1, 2"
+        )
+    };
+}
+
 impl Reads {
+    pub async fn whole_counts(&self, app: &AppId, since: Timestamp) -> StoreResult<HashMap<Whole, Counted>> {
+        const COUNTS: &str = concat!(
+            whole!("failed", newest!("dead"), ""),
+            " UNION ALL ",
+            whole!(
+                "partly",
+                concat!(
+                    newest!("dead"),
+                    " UNION ALL ",
+                    newest!("expired"),
+                    " UNION ALL ",
+                    newest!("suppressed"),
+                    " UNION ALL ",
+                    newest!("cancelled")
+                ),
+                "NOT "
+            )
+        );
+        let most = i64::try_from(MANY).unwrap_or(i64::MAX);
+        let since = first_id_of(since.timestamp_millis());
+        let rows = self.fetch("whole_counts", sql(COUNTS).bind(app.as_str()).bind(since).bind(most)).await?;
+        rows.iter()
+            .map(|row| {
+                let c = Cells::of("deliveries", row);
+                let word = if c.text("word")? == "failed" { Whole::Failed } else { Whole::Partly };
+                Ok((word, Counted { n: c.count("n")?, more: c.count("seen")? >= MANY }))
+            })
+            .collect()
+    }
+
+    pub async fn states_among(
+        &self,
+        filter: &NotificationFilter,
+        ids: &[NotificationId],
+    ) -> StoreResult<Vec<(ShownState, u64)>> {
+        let ask = by_engine(
+            among!(
+                sqlite,
+                "json_each($2) j CROSS JOIN deliveries d ON d.id IN (
+                    SELECT x.id FROM deliveries x WHERE x.notification_id = unhex(j.value) LIMIT $3)",
+                "+d.app"
+            ),
+            among!(
+                postgres,
+                "jsonb_array_elements_text($2::jsonb) AS j (value) CROSS JOIN LATERAL (
+                    SELECT * FROM deliveries x WHERE x.notification_id = j.value::uuid LIMIT $3) d",
+                "d.app"
+            ),
+        );
+        let ask = ask
+            .bind(self.offset())
+            .bind(json_ids(ids.iter().map(|id| id.0)))
+            .bind(i64::try_from(MANY).unwrap_or(i64::MAX))
+            .bind(filter.app.as_str())
+            .bind(filter.user.as_ref().map(UserId::as_str))
+            .bind(filter.channel.as_ref().map(ChannelName::as_str))
+            .bind(filter.error.as_deref());
+        let rows = self.fetch("states_among", ask).await?;
+        rows.iter()
+            .map(|row| {
+                let c = Cells::of("deliveries", row);
+                Ok((ShownState::of(c.state("state")?, c.flag("due_later")?), c.count("n")?))
+            })
+            .collect()
+    }
+
     pub async fn lanes(&self, app: &AppId, ids: &[NotificationId]) -> StoreResult<HashMap<NotificationId, Vec<Lane>>> {
         let rows = self
             .fetch(

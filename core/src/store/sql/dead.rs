@@ -15,7 +15,7 @@ use super::{
 };
 use async_trait::async_trait;
 use campanile_model::{
-    AppId, ChannelName, DeliveryId, UserId,
+    AppId, ChannelName, DeliveryId, NotificationId, UserId,
     ports::{Actor, DeadGroup, DeadWhich, DeliveryRow, ReplayOutcome, StoreResult},
 };
 use serde_json::json;
@@ -147,6 +147,28 @@ impl Reads {
             item.attempts.drain(..earlier);
         }
         Ok(items)
+    }
+
+    pub async fn dead_of(
+        &self,
+        app: &AppId,
+        ids: &[NotificationId],
+        after: Option<DeliveryId>,
+        limit: u32,
+    ) -> StoreResult<Vec<DeliveryId>> {
+        let ask = by_engine(
+            "SELECT d.id FROM json_each($2) j CROSS JOIN deliveries d ON d.notification_id = unhex(j.value)
+             WHERE +d.app = $1 AND d.state = 'dead' AND d.dismissed_at IS NULL AND ($3 IS NULL OR d.id > $3)
+             ORDER BY d.id LIMIT $4",
+            "SELECT d.id FROM deliveries d
+             WHERE d.notification_id IN (SELECT value::uuid FROM jsonb_array_elements_text($2::jsonb))
+               AND d.app = $1 AND d.state = 'dead' AND d.dismissed_at IS NULL AND ($3::uuid IS NULL OR d.id > $3)
+             ORDER BY d.id LIMIT $4",
+        );
+        let ids = json_ids(ids.iter().map(|id| id.0));
+        let ask = ask.bind(app.as_str()).bind(ids).bind(after.map(|id| id.0)).bind(limit);
+        let rows = self.fetch("dead_of", ask).await?;
+        rows.iter().map(|row| Cells::of("deliveries", row).delivery("id")).collect()
     }
 
     pub async fn dead_count(&self, which: &DeadWhich, limit: u64) -> StoreResult<u64> {

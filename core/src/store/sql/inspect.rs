@@ -20,7 +20,7 @@ use uuid::Uuid;
 const PAGE: u32 = 100;
 
 const NOTIFICATION: &str = concat!(
-    "SELECT n.id, n.request, n.source, n.idempotency_key, n.cancelled_at, a.recipients, a.cursor, ",
+    "SELECT n.id, n.request, n.source, n.sent_by, n.idempotency_key, n.cancelled_at, a.recipients, a.cursor, ",
     notification_columns!(),
     " FROM notifications n LEFT JOIN audiences a ON a.notification_id = n.id WHERE n.app = $1 AND n.id = $2"
 );
@@ -222,6 +222,7 @@ pub fn notification_row(c: Cells<'_>) -> StoreResult<NotificationRow> {
         notification: c.notification("id")?,
         request: c.json("request")?,
         source: c.text("source")?,
+        sent_by: c.text("sent_by")?,
         idempotency_key: c.get("idempotency_key")?,
         cancelled_at: c.opt_time("cancelled_at")?,
         audience,

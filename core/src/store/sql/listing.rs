@@ -13,7 +13,7 @@ use super::{
 use campanile_model::{
     ChannelName, DeliveryState, NotificationId, Timestamp, UserId,
     api::ShownState,
-    ports::{NotificationFilter, NotificationRow, StoreResult},
+    ports::{NotificationFilter, NotificationRow, StoreResult, Whole},
 };
 use std::time::Duration;
 use uuid::Uuid;
@@ -25,7 +25,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_mins(1);
 macro_rules! columns {
     () => {
         concat!(
-            "SELECT n.id, n.request, n.source, n.idempotency_key, n.cancelled_at, a.recipients, a.cursor, ",
+            "SELECT n.id, n.request, n.source, n.sent_by, n.idempotency_key, n.cancelled_at, a.recipients, a.cursor, ",
             notification_columns!()
         )
     };
@@ -93,10 +93,10 @@ macro_rules! having {
 
 /// Led by `deliveries`, each notification once.
 macro_rules! by_delivery {
-    ($engine:ident, $lead:literal, $dir:literal) => {
+    ($engine:ident, $lead:expr, $dir:literal) => {
         by_delivery!($engine, "deliveries", $lead, $dir)
     };
-    ($engine:ident, $from:expr, $lead:literal, $dir:literal) => {
+    ($engine:ident, $from:expr, $lead:expr, $dir:literal) => {
         concat!(
             columns!(),
             " FROM (SELECT DISTINCT d.notification_id AS id
@@ -136,6 +136,63 @@ macro_rules! newest_failed {
 macro_rules! failed {
     () => {
         concat!("(", newest_failed!("dead"), " UNION ALL ", newest_failed!("retrying"), ")")
+    };
+}
+
+/// What was not delivered and never will be, whatever the reason.
+macro_rules! undelivered {
+    () => {
+        concat!(
+            "(",
+            newest_failed!("dead"),
+            " UNION ALL ",
+            newest_failed!("expired"),
+            " UNION ALL ",
+            newest_failed!("suppressed"),
+            " UNION ALL ",
+            newest_failed!("cancelled"),
+            ")"
+        )
+    };
+}
+
+/// All of the notification of `d` is settled. Scalars, so that they stay looks at one notification.
+macro_rules! settled {
+    () => {
+        "(SELECT 1 FROM deliveries o WHERE o.notification_id = d.notification_id
+            AND o.state IN ('pending', 'sending', 'retrying') LIMIT 1) IS NULL
+         AND (SELECT 1 FROM audiences o WHERE o.notification_id = d.notification_id AND o.done_at IS NULL LIMIT 1) IS NULL"
+    };
+}
+pub(crate) use settled;
+
+/// Some of it was delivered, or none.
+macro_rules! some_sent {
+    ($which:literal) => {
+        concat!(
+            "(SELECT 1 FROM deliveries o WHERE o.notification_id = d.notification_id AND o.state IN ('sent', 'delivered')
+              LIMIT 1) IS ",
+            $which,
+            "NULL"
+        )
+    };
+}
+pub(crate) use some_sent;
+
+/// What leads to notifications that came out so.
+macro_rules! came_out {
+    ($from:expr, $sent:literal, $upwards:expr) => {
+        if $upwards {
+            by_engine(
+                by_delivery!(sqlite, $from, concat!(settled!(), " AND ", some_sent!($sent)), "ASC"),
+                by_delivery!(postgres, $from, concat!(settled!(), " AND ", some_sent!($sent)), "ASC"),
+            )
+        } else {
+            by_engine(
+                by_delivery!(sqlite, $from, concat!(settled!(), " AND ", some_sent!($sent)), "DESC"),
+                by_delivery!(postgres, $from, concat!(settled!(), " AND ", some_sent!($sent)), "DESC"),
+            )
+        }
     };
 }
 
@@ -180,6 +237,14 @@ fn led_by<'q>(filter: &NotificationFilter, state: Option<DeliveryState>) -> Sql<
     let common = matches!(state, Some(DeliveryState::Sent | DeliveryState::Delivered));
     let of_deliveries = filter.user.is_some() || filter.channel.is_some() || state.is_some();
     let up = filter.after.is_some();
+    match filter.whole {
+        // By an error too: of those that failed at all.
+        Some(Whole::Failed) if filter.error.is_none() => {
+            return came_out!(concat!("(", newest_failed!("dead"), ")"), "", up);
+        }
+        Some(Whole::Partly) if filter.error.is_none() => return came_out!(undelivered!(), "NOT ", up),
+        _ => {}
+    }
     if filter.error.is_some() {
         return if up {
             by_engine(
@@ -272,6 +337,7 @@ impl Reads {
         let after =
             filter.after.map_or(Uuid::nil(), |NotificationId(id)| Uuid::from_u128(id.as_u128().saturating_add(1)));
         let (state, later) = match filter.state {
+            _ if filter.whole.is_some() => (None, None),
             _ if filter.handed_over => (Some(DeliveryState::Sent), Some(2)),
             None => (None, None),
             Some(ShownState::Scheduled) => (Some(DeliveryState::Pending), Some(1)),

@@ -8,6 +8,7 @@ pub mod accept;
 mod access;
 mod audience;
 pub mod audit;
+mod cancel;
 mod cause;
 mod claim;
 mod cluster;

@@ -1,4 +1,4 @@
-//! What operators do: cancel, try at once, pause, resume.
+//! What operators do: try at once, pause, resume.
 
 use super::{
     SqlStore, audit,
@@ -6,14 +6,12 @@ use super::{
     read::{Reads, now},
     rows::Cells,
     statement::{by_engine, sql},
-    take_back::{self, TakenBack, take_back},
     tx::Tx,
 };
 use async_trait::async_trait;
 use campanile_model::{
-    AppId, ChannelName, DeliveryId, DeliveryState, NotificationId, Timestamp,
-    ports::{Actor, CancelOutcome, Pause, StoreResult},
-    state::reason,
+    AppId, ChannelName, DeliveryId, DeliveryState, Timestamp,
+    ports::{Actor, Pause, StoreResult},
 };
 use serde_json::json;
 
@@ -48,61 +46,6 @@ impl Operation for Hasten {
             audit::append(tx, &self.actor, "delivery.hasten", &self.id.to_string(), None).await?;
         }
         Ok(hastened > 0)
-    }
-}
-
-pub struct Cancel {
-    pub app: AppId,
-    pub id: NotificationId,
-    pub actor: Actor,
-}
-
-#[async_trait]
-impl Operation for Cancel {
-    type Output = Option<CancelOutcome>;
-    const NAME: &'static str = "cancel";
-
-    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<Option<CancelOutcome>> {
-        let (now, id) = (tx.now, self.id.0);
-        let found = tx
-            .exec(
-                "cancelling a notification",
-                sql("UPDATE notifications SET cancelled_at = COALESCE(cancelled_at, $1) WHERE app = $2 AND id = $3")
-                    .bind(now)
-                    .bind(self.app.as_str())
-                    .bind(id),
-            )
-            .await?;
-        if found == 0 {
-            return Ok(None);
-        }
-        // Unexpanded people get nothing; the cursor at the end lets the notification settle.
-        tx.exec(
-            "closing an audience",
-            sql("UPDATE audiences SET cursor = recipients, done_at = $1, lease_owner = NULL, lease_until = NULL,
-                        spec = '{\"recipients\":[]}'
-                 WHERE notification_id = $2 AND done_at IS NULL")
-            .bind(now)
-            .bind(id),
-        )
-        .await?;
-        let which = by_engine(take_back!(sqlite, "notification_id = $3"), take_back!(postgres, "notification_id = $3"));
-        let take = which.bind(now).bind(reason::CANCELLED).bind(id);
-        let TakenBack { cancelled, in_flight } = take_back::run(tx, "cancelling deliveries", take).await?;
-        let mut outcome = CancelOutcome { cancelled, in_flight, already_sent: 0 };
-        let row = tx
-            .fetch_opt(
-                "counting sent deliveries",
-                sql(
-                    "SELECT COUNT(*) AS n FROM deliveries WHERE notification_id = $1 AND state IN ('sent', 'delivered')",
-                )
-                .bind(id),
-            )
-            .await?;
-        outcome.already_sent = row.map_or(Ok(0), |row| Cells::of("deliveries", &row).count("n"))?;
-        let detail = json!({"cancelled": outcome.cancelled, "in_flight": outcome.in_flight});
-        audit::append(tx, &self.actor, "notification.cancel", &self.id.to_string(), Some(detail)).await?;
-        Ok(Some(outcome))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     SqlStore, access,
     audience::{ClaimAudience, Expand, Expanded},
-    audit, erase,
+    audit, cancel, erase,
     feed::AuditCounts,
     group::{AcceptInput, ClaimInput, Job, MarkInput, Work},
     in_app::CompleteInApp,
@@ -307,7 +307,9 @@ impl OperatorStore for SqlStore {
     }
 
     async fn cancel(&self, app: &AppId, id: NotificationId, actor: &Actor) -> StoreResult<Option<CancelOutcome>> {
-        self.write(operate::Cancel { app: app.clone(), id, actor: actor.clone() }).await
+        let (target, actor) = (id.to_string(), Some(actor.clone()));
+        let (found, outcome) = self.write(cancel::Cancel { app: app.clone(), ids: vec![id], target, actor }).await?;
+        Ok((found > 0).then_some(outcome))
     }
 
     async fn dead_letters(&self, filter: &DeadFilter) -> StoreResult<Vec<DeliveryRow>> {
@@ -389,6 +391,16 @@ impl TriageStore for SqlStore {
     async fn state_counts(&self, app: &AppId, since: Timestamp) -> StoreResult<Vec<(ShownState, u64)>> {
         self.reads.state_counts(app, since).await
     }
+    async fn whole_counts(&self, app: &AppId, since: Timestamp) -> StoreResult<HashMap<Whole, Counted>> {
+        self.reads.whole_counts(app, since).await
+    }
+    async fn states_among(
+        &self,
+        filter: &NotificationFilter,
+        ids: &[NotificationId],
+    ) -> StoreResult<Vec<(ShownState, u64)>> {
+        self.reads.states_among(filter, ids).await
+    }
     async fn notification_of(&self, app: &AppId, delivery: DeliveryId) -> StoreResult<Option<NotificationId>> {
         self.reads.notification_of(app, delivery).await
     }
@@ -414,6 +426,25 @@ impl TriageStore for SqlStore {
         actor: Option<&Actor>,
     ) -> StoreResult<Vec<ReplayOutcome>> {
         self.replay_each(app, ids, target, actor).await
+    }
+    async fn cancel_many(
+        &self,
+        app: &AppId,
+        ids: &[NotificationId],
+        target: &str,
+        actor: Option<&Actor>,
+    ) -> StoreResult<CancelOutcome> {
+        let (app, ids, target) = (app.clone(), ids.to_vec(), target.to_owned());
+        Ok(self.write(cancel::Cancel { app, ids, target, actor: actor.cloned() }).await?.1)
+    }
+    async fn dead_of(
+        &self,
+        app: &AppId,
+        ids: &[NotificationId],
+        after: Option<DeliveryId>,
+        limit: u32,
+    ) -> StoreResult<Vec<DeliveryId>> {
+        self.reads.dead_of(app, ids, after, limit).await
     }
     async fn hasten(&self, app: &AppId, id: DeliveryId, actor: &Actor) -> StoreResult<bool> {
         self.write(operate::Hasten { app: app.clone(), id, actor: actor.clone() }).await

@@ -2,8 +2,8 @@
 
 use super::statement::Row;
 use campanile_model::{
-    AppId, ChannelName, DeliveryId, DeliveryState, KeyId, Notification, NotificationId, Priority, Timestamp, UserId,
-    UserKey, notification::Content, ports::StoreError, ports::StoreResult,
+    AppId, ChannelName, DeliveryId, DeliveryState, KeyId, Notification, NotificationId, Priority, Timestamp,
+    TraceContext, UserId, UserKey, notification::Content, ports::StoreError, ports::StoreResult,
 };
 use serde::{Serialize, Serializer, de::DeserializeOwned};
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
@@ -145,6 +145,7 @@ impl<'r> Cells<'r> {
             expires_at: c.opt_time("n_expires_at")?,
             collapse_key: c.get("collapse_key")?,
             request_id: c.text("request_id")?,
+            trace: c.get::<Option<String>>("traceparent")?.as_deref().and_then(TraceContext::parse),
         }))
     }
 
@@ -174,7 +175,7 @@ impl<'r> Cells<'r> {
 macro_rules! notification_columns {
     () => {
         "n.app, n.title, n.message, n.notification_type, n.data, n.priority, n.created_at AS n_created_at, n.send_at, \
-         n.expires_at AS n_expires_at, n.collapse_key, n.request_id"
+         n.expires_at AS n_expires_at, n.collapse_key, n.request_id, n.traceparent"
     };
 }
 pub(crate) use notification_columns;

@@ -54,7 +54,13 @@ impl Operation for Begin {
             .bind(now),
         )
         .await?;
-        let action = if t.what == "replay" { "delivery.replay" } else { "delivery.dismiss" };
+        let action = match t.what.as_str() {
+            "replay" => "delivery.replay",
+            "move" => "delivery.move",
+            "retry" => "notification.retry",
+            "cancel" => "notification.cancel",
+            _ => "delivery.dismiss",
+        };
         audit::append(tx, &self.actor, action, &t.subject, Some(self.detail.clone())).await
     }
 }

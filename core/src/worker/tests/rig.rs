@@ -132,6 +132,7 @@ impl Rig {
             idempotency: None,
             request: serde_json::json!({}),
             source: Source::Api,
+            sent_by: "operator".to_owned(),
         };
         self.status.accept(item).await.unwrap();
     }

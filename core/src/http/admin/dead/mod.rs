@@ -145,7 +145,7 @@ async fn show(
         frame: console_frame(&s, &signed, &headers, &facts, "/admin/queues"),
         here: asked.here(),
         tabs: Part::Well(tabs(&asked, facts.queues.values().map(|q| q.dead).sum())),
-        tasks: part(&s, "tasks", "Bulk acts", tasks(&s, &signed, &asked).await),
+        tasks: part(&s, "tasks", "Bulk acts", tasks(&s, &signed, asked.here().url()).await),
         body: body(&s, &signed, &asked).await,
         foot: foot(&s, &facts),
     })
@@ -160,7 +160,7 @@ impl Live for Asked {
     async fn draw(&self, s: &Arc<Services>, signed: &Signed, out: &mut Drawn) {
         let facts = s.console.facts.get(s).await;
         out.part("tabs", Part::Well(tabs(self, facts.queues.values().map(|q| q.dead).sum())));
-        out.part("tasks", part(s, "tasks", "Bulk acts", tasks(s, signed, self).await));
+        out.part("tasks", part(s, "tasks", "Bulk acts", tasks(s, signed, self.here().url()).await));
         match body(s, signed, self).await {
             ui::Body::Groups(p) => out.part("dead", p),
             ui::Body::Items(p) => out.part("dead", p),
@@ -307,12 +307,15 @@ pub fn others(s: &Services, but: Option<&ChannelName>) -> Vec<String> {
     on.map(|g| g.name().clone()).filter(|name| Some(name) != but).map(|name| name.to_string()).collect()
 }
 
-async fn tasks(s: &Services, signed: &Signed, asked: &Asked) -> ApiResult<ui::Tasks> {
+/// Bulk acts, for whichever page shows them.
+pub async fn tasks(s: &Services, signed: &Signed, back: String) -> ApiResult<ui::Tasks> {
     let now = s.clock.now();
     let drawn = |t: TaskRow| {
         let verb = match t.what.as_str() {
             "replay" => "Retrying",
             "move" => "Moving",
+            "retry" => "Retrying what is dead of",
+            "cancel" => "Cancelling what waits of",
             _ => "Discarding",
         };
         let silent = t.ended_at.is_none() && now - t.beat_at > TimeDelta::seconds(SILENT_S);
@@ -337,7 +340,7 @@ async fn tasks(s: &Services, signed: &Signed, asked: &Asked) -> ApiResult<ui::Ta
         tasks: s.store.tasks().await?.into_iter().map(drawn).collect(),
         csrf: signed.csrf.clone(),
         may_act: signed.admin.role.may_act(),
-        back: asked.here().url(),
+        back,
     })
 }
 

@@ -113,7 +113,8 @@ async fn take_again(s: &Services, signed: &Signed, headers: Option<&str>, raw: &
     if !s.store.app_exists(&app).await? {
         return Err(still(format!("there is no app {app}")));
     }
-    let caller = Caller { app, source: Source::Amqp, request_id: request_id(), actor: signed.actor.clone() };
+    let caller =
+        Caller { app, source: Source::Amqp, request_id: request_id(), actor: signed.actor.clone(), trace: None };
     s.ingest.accept(&caller, request, key).await?;
     Ok(())
 }

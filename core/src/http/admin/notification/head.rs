@@ -23,7 +23,26 @@ fn overall_of(detail: &NotificationDetail) -> Overall {
     overall(&detail.summary, expanded, detail.row.cancelled_at.is_some())
 }
 
-pub fn draw(s: &Services, signed: &Signed, asked: &Asked, detail: &NotificationDetail) -> ui::Head {
+/// Whose key or hand it was, by name where there is one.
+pub async fn sender(s: &Services, detail: &NotificationDetail) -> Option<String> {
+    let sent_by = &detail.row.sent_by;
+    if let Some(admin) = sent_by.strip_prefix("admin:") {
+        return Some(admin.to_owned());
+    }
+    let Some(id) = sent_by.strip_prefix("key:") else { return (!sent_by.is_empty()).then(|| sent_by.clone()) };
+    // A look that fails costs the name and not the page.
+    let keys = s.store.list_keys(&detail.row.notification.app).await.unwrap_or_default();
+    let known = keys.into_iter().find(|key| key.id.to_string() == id);
+    Some(known.map_or_else(|| format!("API key {id}"), |key| format!("API key “{}”", key.name)))
+}
+
+pub fn draw(
+    s: &Services,
+    signed: &Signed,
+    asked: &Asked,
+    detail: &NotificationDetail,
+    sender: Option<String>,
+) -> ui::Head {
     let row = &detail.row;
     let n = &row.notification;
     let content = signed.admin.role.may_read_content();
@@ -32,6 +51,7 @@ pub fn draw(s: &Services, signed: &Signed, asked: &Asked, detail: &NotificationD
         ("Priority", n.priority.as_str().to_owned(), false),
         ("Source", row.source.clone(), false),
     ];
+    facts.extend(sender.map(|who| ("Sent by", who, false)));
     let mut fact = |label, text: Option<String>| facts.extend(text.map(|t| (label, t, true)));
     fact("Idempotency key", row.idempotency_key.clone());
     fact("Collapse key", n.collapse_key.clone());
@@ -39,6 +59,7 @@ pub fn draw(s: &Services, signed: &Signed, asked: &Asked, detail: &NotificationD
     fact("Expires", n.expires_at.map(format::machine));
     fact("Cancelled", row.cancelled_at.map(format::machine));
     fact("Request id", Some(n.request_id.clone()));
+    fact("Trace id", Some(n.trace().trace_id()));
     if let Some((all, expanded)) = row.audience {
         let text = format!("{} people, {} expanded", format::count(all.into()), format::count(expanded.into()));
         facts.push(("Audience", text, false));

@@ -112,7 +112,8 @@ async fn show(
     };
     let (head, body) = match detail {
         Ok(detail) => {
-            (Part::Well(head::draw(&s, &signed, &asked, &detail)), content::body(&s, &signed, &asked, &detail))
+            let sender = head::sender(&s, &detail).await;
+            (Part::Well(head::draw(&s, &signed, &asked, &detail, sender)), content::body(&s, &signed, &asked, &detail))
         }
         Err(e) => {
             let failed: Part<ui::Head> = part(&s, "head", "This notification", Err::<_, ApiError>(e));
@@ -148,7 +149,8 @@ impl Live for Stream {
         };
         match detail {
             Ok(detail) => {
-                out.put("head", &head::draw(s, signed, asked, &detail));
+                let sender = head::sender(s, &detail).await;
+                out.put("head", &head::draw(s, signed, asked, &detail, sender));
                 if is_lanes(&asked.tab) {
                     out.put("lanes", &lanes::draw(s, signed, asked, &detail));
                 }
@@ -276,9 +278,11 @@ pub(super) mod fixtures {
                 expires_at: None,
                 collapse_key: None,
                 request_id: "r".into(),
+                trace: None,
             }),
             request: json!({"user_id": "u_12"}),
             source: "api".into(),
+            sent_by: "operator".into(),
             idempotency_key: None,
             cancelled_at: None,
             audience: None,

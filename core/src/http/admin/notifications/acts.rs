@@ -1,10 +1,12 @@
 //! What is done to several notifications at once, and how it is told.
 
+use super::all::{Act, Everything};
 use crate::{
     http::{
         admin::{
             Signed,
             answer::{Ask, Posted, ask, done},
+            bulk,
         },
         problem::ApiResult,
     },
@@ -13,22 +15,26 @@ use crate::{
 use axum::{extract::State, http::HeaderMap, response::Response};
 use campanile_admin_ui::{format, pieces::Toast};
 use campanile_model::{
-    AppId, DeliveryState, NotificationId,
+    AppId, DeliveryState, NotificationId, Timestamp,
     api::ShownState,
     ports::{Lane, ReplayOutcome, Role},
 };
 use std::sync::Arc;
 
+pub const BULK: &str = "/admin/notifications/bulk";
 /// Notifications that one act takes.
 const SELECTED: usize = 200;
 
-pub async fn bulk(
+pub async fn several(
     State(s): State<Arc<Services>>,
     signed: Signed,
     headers: HeaderMap,
     posted: Posted,
 ) -> ApiResult<Response> {
     signed.may(&posted, Role::Operator)?;
+    if posted.get("all") == "1" {
+        return everything(&s, &signed, &headers, posted).await;
+    }
     let ids: Vec<NotificationId> =
         posted.all("id").filter_map(|id| id.parse().ok().map(NotificationId)).take(SELECTED).collect();
     let back = posted.get("back").to_owned();
@@ -44,7 +50,7 @@ pub async fn bulk(
             label: "Cancel pending".into(),
             word: "cancel",
             count: pending,
-            action: "/admin/notifications/bulk".into(),
+            action: BULK.into(),
         };
         if let Some(asking) = ask(&s, &signed, &headers, &posted, question).await? {
             return Ok(asking);
@@ -67,11 +73,77 @@ pub async fn bulk(
     Ok(done(&s, &signed, &headers, &back, retried(&outcomes)))
 }
 
+/// Everything that the list shows, whether it was ticked or not.
+async fn everything(
+    s: &Arc<Services>,
+    signed: &Signed,
+    headers: &HeaderMap,
+    mut posted: Posted,
+) -> ApiResult<Response> {
+    // What the question was about is what the answer does, however long the admin thought about it.
+    let as_of = posted.get("as_of").parse().ok().and_then(Timestamp::from_timestamp_millis);
+    let as_of = as_of.unwrap_or_else(|| s.clock.now());
+    posted.put("as_of", &as_of.timestamp_millis().to_string());
+    let back = posted.get("back").to_owned();
+    let act = if posted.get("act") == "cancel" { Act::Cancel } else { Act::Retry };
+    let work = Everything::of(s, &back, act, as_of);
+    let measured = work.measure(s).await?;
+    let count = measured.deliveries;
+    let said = format!("{}{}", if measured.more { "more than " } else { "" }, counted(count, "delivery"));
+    if count == 0 && !measured.more {
+        let why = if act == Act::Cancel { "Nothing of it waits any more." } else { "Nothing of it is dead." };
+        return Ok(done(s, signed, headers, &back, Toast::bad(why)));
+    }
+    let question = match act {
+        Act::Retry => Ask {
+            title: format!("Retry {said}?"),
+            consequence: format!(
+                "All that is dead of {}. Each begins anew, with its address and suppressions looked up again.",
+                work.words
+            ),
+            label: "Retry".into(),
+            word: "retry",
+            count: if measured.more { u64::MAX } else { count },
+            action: BULK.into(),
+        },
+        Act::Cancel => Ask {
+            title: format!("Cancel {said}?"),
+            consequence: format!(
+                "All that waits of {}. What was sent stays sent. What waits is not sent any more; this can't be taken back.",
+                work.words
+            ),
+            label: "Cancel pending".into(),
+            word: "cancel",
+            count: if measured.more { u64::MAX } else { count },
+            action: BULK.into(),
+        },
+    };
+    if let Some(asking) = ask(s, signed, headers, &posted, question).await? {
+        return Ok(asking);
+    }
+    let actor = Some(&signed.actor);
+    let toast = if !measured.is_little() {
+        let subject = work.words.clone();
+        bulk::begin(s, signed, work, &subject, count).await?;
+        Toast::ok(format!("{said} in the background; the progress stands on this page."))
+    } else if act == Act::Retry {
+        retried(&s.status.replay_many(work.app(), &measured.dead, &work.words, actor).await?)
+    } else {
+        let outcome = s.status.cancel_many(work.app(), &measured.waiting, &work.words, actor).await?;
+        Toast::ok(format!("{} cancelled.", counted(outcome.cancelled, "delivery")))
+    };
+    s.console.facts.forget().await;
+    Ok(done(s, signed, headers, &back, toast))
+}
+
+/// Could still be called back. What is scheduled is not stored as such, and waits.
+pub fn waits(lane: &&Lane) -> bool {
+    !matches!(lane.shown, ShownState::Stored(state) if state.is_settled())
+}
+
 /// How many deliveries of these could still be called back.
 pub async fn pending(s: &Services, app: &AppId, ids: &[NotificationId]) -> ApiResult<u64> {
     let lanes = s.store.lanes(app, ids).await?;
-    // What is scheduled is not stored as such, and waits.
-    let waits = |lane: &&Lane| !matches!(lane.shown, ShownState::Stored(state) if state.is_settled());
     Ok(lanes.values().flatten().filter(waits).map(|lane| lane.count).sum())
 }
 

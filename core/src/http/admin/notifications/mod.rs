@@ -1,13 +1,17 @@
 //! `/admin/notifications`: the list, its filters, its counts; what is done to several; the list as a file.
 
 mod acts;
+mod all;
+mod tabs;
 
 pub use acts::{counted, pending, retried};
+use tabs::tabs;
 
 use super::{
     Routes, Signed,
     answer::part,
     base_url, console_frame,
+    dead::tasks,
     export::{self, Sheet},
     foot,
     gate::{ACT, LOOK, READ},
@@ -37,12 +41,12 @@ use campanile_admin_ui::{
         overview::TimeAxis,
         range::{Range, Stretch},
     },
-    pieces::{Empty, Here, Pager, Part, Pill, Tab, Tabs},
+    pieces::{Empty, Here, Pager, Part, Pill},
 };
 use campanile_model::{
     AppId, DeliveryState, NotificationId, Timestamp,
     api::ShownState,
-    ports::{Lane, MANY, NotificationFilter, NotificationRow, Role},
+    ports::{Lane, NotificationFilter, NotificationRow, Role},
 };
 use chrono::TimeDelta;
 use std::{
@@ -58,7 +62,7 @@ const BARS: usize = 60;
 const PATH: &str = "/admin/notifications";
 
 pub fn routes() -> Routes {
-    Routes::new().get(PATH, LOOK, show).post("/admin/notifications/bulk", ACT, acts::bulk).get(
+    Routes::new().get(PATH, LOOK, show).post(acts::BULK, ACT, acts::several).get(
         "/admin/notifications/export",
         READ,
         export_list,
@@ -150,6 +154,7 @@ async fn show(
         tabs: tabs(&s, &asked).await,
         histogram: histogram(&s, &asked),
         rows,
+        tasks: part(&s, "tasks", "Bulk acts", tasks(&s, &signed, asked.here.url()).await),
         pill: Pill::default(),
         foot: foot(&s, &facts),
         export: signed.admin.role.may_read_content().then(|| {
@@ -175,6 +180,7 @@ impl Live for Stream {
         let (rows, _) = rows(s, signed, &asked).await;
         out.part("rows", rows);
         out.part("tabs", tabs(s, &asked).await);
+        out.part("tasks", part(s, "tasks", "Bulk acts", tasks(s, signed, asked.here.url()).await));
         out.put("histogram", &histogram(s, &asked));
         out.put("pill", &pill(s, &asked).await);
         out.put("foot", &foot(s, &facts));
@@ -248,12 +254,16 @@ async fn estimate(s: &Services, asked: &Asked) -> String {
     "more match".to_owned()
 }
 
+fn overall_of(row: &NotificationRow, lanes: &[Lane]) -> Overall {
+    let states: Vec<(ShownState, u64)> = lanes.iter().map(|l| (l.shown, l.count)).collect();
+    let expanded = row.audience.is_none_or(|(recipients, expanded)| recipients == expanded);
+    overall(&states, expanded, row.cancelled_at.is_some())
+}
+
 /// A notification's row.
 fn draw(row: &NotificationRow, lanes: &[Lane], content: bool) -> ui::Row {
     let n = &row.notification;
-    let states: Vec<(ShownState, u64)> = lanes.iter().map(|l| (l.shown, l.count)).collect();
-    let expanded = row.audience.is_none_or(|(recipients, expanded)| recipients == expanded);
-    let word = overall(&states, expanded, row.cancelled_at.is_some());
+    let word = overall_of(row, lanes);
     ui::Row {
         id: n.id.to_string(),
         at: n.created_at,
@@ -365,50 +375,23 @@ fn chips(asked: &Asked) -> Vec<ui::Chip> {
 
 /// What a word may be completed to: the search as it stands, and one more term.
 fn words(terms: &Terms, channels: &[String]) -> Vec<String> {
-    let states =
-        ["waiting", "scheduled", "sending", "retrying", "delivered", "dead", "expired", "suppressed", "cancelled"];
+    let states = [
+        "waiting",
+        "scheduled",
+        "sending",
+        "retrying",
+        "delivered",
+        "partly",
+        "failed",
+        "dead",
+        "expired",
+        "suppressed",
+        "cancelled",
+    ];
     let channels = channels.iter().map(|c| terms.with("channel", c));
     let states = states.iter().map(|s| terms.with("status", s));
     let times = ["1h", "24h", "7d"].iter().map(|t| terms.with("since", t));
     channels.chain(states).chain(times).map(|t| t.to_string()).collect()
-}
-
-const TABS: [(&str, &str, &str); 9] = [
-    ("Waiting", "waiting", ""),
-    ("Scheduled", "scheduled", ""),
-    ("Sending", "sending", ""),
-    ("Retrying", "retrying", "warn"),
-    ("Delivered", "delivered", ""),
-    ("Dead", "dead", "bad"),
-    ("Expired", "expired", ""),
-    ("Suppressed", "suppressed", ""),
-    ("Cancelled", "cancelled", ""),
-];
-
-async fn tabs(s: &Services, asked: &Asked) -> Part<Tabs> {
-    let since = asked.filter.since.unwrap_or(Timestamp::UNIX_EPOCH);
-    // Counted without the other filters; with some, the tabs say only where they lead.
-    let plain = asked.terms.iter().all(|(key, _)| key == "status");
-    let counts = if plain { s.store.state_counts(&asked.filter.app, since).await } else { Ok(Vec::new()) };
-    let drawn = counts.map(|counts| {
-        let count = |word: &str| {
-            let wanted = super::search::status(word)?;
-            let n: u64 = counts.iter().filter(|(state, _)| super::search::is(wanted, *state)).map(|(_, n)| n).sum();
-            (n > 0).then(|| if n >= MANY { format!("{}+", format::count(MANY)) } else { format::count(n) })
-        };
-        let now = asked.terms.get("status");
-        let tab = |label: &str, word: &str, tone| Tab {
-            label: label.to_owned(),
-            href: asked.here.with("q", asked.terms.with("status", word)),
-            count: count(word),
-            tone,
-            current: now.unwrap_or_default() == word,
-        };
-        let mut tabs = vec![tab("All", "", "")];
-        tabs.extend(TABS.iter().map(|(label, word, tone)| tab(label, word, tone)));
-        Tabs { id: "tabs", label: "Status", tabs }
-    });
-    part(s, "tabs", "Counts by status", drawn)
 }
 
 fn samples(s: &Services, range: Range) -> (Timestamp, Vec<Option<Sample>>) {

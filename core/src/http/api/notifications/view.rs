@@ -38,7 +38,11 @@ pub struct NotificationSummary {
     pub idempotency_key: Option<String>,
     /// `api`, `amqp` or `console`.
     pub source: String,
+    /// Who sent it: `key:` with the API key's id, `admin:` with a name, `operator` or `amqp`.
+    pub sent_by: String,
     pub request_id: String,
+    /// The caller's W3C trace id, of its header `traceparent`; without one, the notification's own id.
+    pub trace_id: String,
     /// Deliveries by state.
     #[schema(value_type = BTreeMap<String, u64>)]
     pub summary: BTreeMap<&'static str, u64>,
@@ -173,7 +177,9 @@ impl NotificationSummary {
             collapse_key: n.collapse_key.clone(),
             idempotency_key: row.idempotency_key.clone(),
             source: row.source.clone(),
+            sent_by: row.sent_by.clone(),
             request_id: n.request_id.clone(),
+            trace_id: n.trace().trace_id(),
             summary,
             audience: row.audience.map(|(recipients, expanded)| AudienceView { recipients, expanded }),
         }
@@ -312,9 +318,11 @@ mod tests {
                 expires_at: None,
                 collapse_key: None,
                 request_id: "r".into(),
+                trace: None,
             }),
             request: json!({"user_id": "u"}),
             source: "api".into(),
+            sent_by: "operator".into(),
             idempotency_key: None,
             cancelled_at: Some(at(5_000)),
             audience: None,
