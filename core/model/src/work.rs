@@ -88,6 +88,10 @@ pub struct Finish {
     pub provider_id: Option<String>,
     /// Of the channel's instances, the one that made the attempt.
     pub instance: Option<String>,
+    /// The template that rendered it and the version of it: `email/default 1f8a02c4`; none where nothing is rendered.
+    pub template: Option<String>,
+    /// The plugin that made it and the version of it: `webhook 1.2.0`.
+    pub code_version: Option<String>,
     pub next: NextStep,
     /// Whether the attempt counts against the schedule.
     pub spend: bool,

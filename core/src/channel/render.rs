@@ -26,6 +26,8 @@ pub struct Rendered {
     pub text: String,
     pub html: String,
     pub message: Value,
+    /// Which template it was and which version of it.
+    pub template: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +96,8 @@ impl Renderer {
             // Only mail has templates so far; other channels take the plain words.
             let content = &claimed.notification.content;
             let (subject, text) = (content.title.clone(), content.message.clone());
-            return Ok(Rendered { subject, text, html: String::new(), message: Value::Object(message) });
+            let message = Value::Object(message);
+            return Ok(Rendered { subject, text, message, ..Rendered::default() });
         }
         let kind = claimed.notification.content.notification_type.clone();
         if !self.transactional.contains(&kind) {
@@ -109,6 +112,7 @@ impl Renderer {
             text: part(Part::Text)?,
             html: part(Part::Html)?,
             message: Value::Object(message),
+            template: self.templates.called(&kind).map(str::to_owned),
         })
     }
 }

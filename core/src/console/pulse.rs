@@ -297,6 +297,8 @@ mod tests {
             uncertain: false,
             provider_id: None,
             instance: None,
+            template: None,
+            code_version: None,
             next: NextStep::RetryIn { delay_ms: 60_000 },
             spend: true,
             address_fault: None,

@@ -75,6 +75,7 @@ async fn one(ctx: &Context, claimed: &Claimed, hold: &Hold, mut permit: Permit) 
         Ended::Judged(Judged::host_panicked(&said, hold.passed(), recipient(claimed)))
     });
     drop(turn);
+    let template = story.template.take();
     let finish = match ended {
         Ended::LetGo => return,
         Ended::CutInDoubt => lost(claimed, started_at, began, &CUT),
@@ -87,7 +88,9 @@ async fn one(ctx: &Context, claimed: &Claimed, hold: &Hold, mut permit: Permit) 
         }
     };
     let instance = permit.runner().map(|runner| runner.name().to_owned());
-    record(ctx, Finish { instance, ..finish }).await;
+    let code = permit.runner().map(|runner| runner.info());
+    let code_version = code.map(|info| format!("{} {}", info.name, info.version));
+    record(ctx, Finish { instance, template, code_version, ..finish }).await;
 }
 
 async fn send(ctx: &Context, claimed: &Claimed, hold: &Hold, permit: &mut Permit, story: &mut Story) -> Ended {
@@ -96,6 +99,7 @@ async fn send(ctx: &Context, claimed: &Claimed, hold: &Hold, permit: &mut Permit
         Ok(rendered) => rendered,
         Err(e) => return Ended::Judged(Judged::unrenderable(&e.to_string(), to)),
     };
+    story.template.clone_from(&rendered.template);
     if claimed.attempt > 1 && permit.has_choice() {
         prefer_another(ctx, claimed, permit).await;
     }
@@ -179,22 +183,27 @@ async fn prefer_another(ctx: &Context, claimed: &Claimed, permit: &mut Permit) {
     }
 }
 
-/// What was tried in vain before the attempt's last call.
+/// What the attempt did before its last call.
 #[derive(Default)]
-struct Story(Vec<String>);
+struct Story {
+    /// Calls, each with what came of it.
+    before: Vec<String>,
+    /// What rendered the message.
+    template: Option<String>,
+}
 
 impl Story {
     fn then(&mut self, instance: &str, judged: &Judged) {
         let (code, said) = (judged.code.as_deref().unwrap_or_default(), judged.message.as_deref().unwrap_or_default());
-        self.0.push(format!("{instance}: {code}: {said}"));
+        self.before.push(format!("{instance}: {code}: {said}"));
     }
 
     /// The attempt's record tells of it, success or not.
     fn told_in(self, judged: Judged) -> Judged {
-        if self.0.is_empty() {
+        if self.before.is_empty() {
             return judged;
         }
-        let before = format!("nothing was sent by {}", self.0.join("; "));
+        let before = format!("nothing was sent by {}", self.before.join("; "));
         let message = judged.message.map_or_else(|| before.clone(), |said| format!("{said} ({before})"));
         Judged { message: Some(outcome::cut_message(&message)), ..judged }
     }
@@ -252,6 +261,8 @@ fn finish(ctx: &Context, claimed: &Claimed, judged: Judged, started_at: Timestam
         uncertain: judged.uncertain,
         provider_id: judged.provider_id,
         instance: None,
+        template: None,
+        code_version: None,
         next,
         spend,
         address_fault: judged.address_fault,
@@ -305,6 +316,8 @@ fn lost(claimed: &Claimed, started_at: Timestamp, began: Instant, lost: &Lost) -
         uncertain: lost.uncertain,
         provider_id: None,
         instance: None,
+        template: None,
+        code_version: None,
         next: NextStep::RetryIn { delay_ms: lost.again_after.as_millis() as i64 },
         spend: false,
         address_fault: None,

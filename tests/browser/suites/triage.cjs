@@ -50,6 +50,25 @@ module.exports = {
     await page.context().close();
   },
 
+  async 'all that match are cancelled: the server counts them and asks, whatever was ticked'(browser, server) {
+    for (let i = 0; i < 3; i += 1) await server.send({ user_id: 'ada', title: `next century ${i}`, notification_type: 'century', channels: ['websocket'], send_at: '2099-01-01T00:00:00Z' });
+    const page = await console_(browser, server, '/admin/notifications?q=type:century');
+    const rows = page.locator('tbody tr');
+    await rows.nth(2).waitFor();
+    assert.ok(!(await page.locator('[data-everything]').isVisible()), 'no selection, no bar');
+    await rows.first().locator('input[type=checkbox]').check();
+    await page.locator('[data-everything]').check();
+    await page.locator('[data-selected]').getByText('All selected').waitFor();
+    await page.locator('[data-bulk] button[value=cancel]').click();
+    await page.getByRole('heading', { name: 'Cancel 3 deliveries?' }).waitFor();
+    assert.equal(await page.locator('dialog').count(), 0, 'it is asked once');
+    await page.getByRole('button', { name: 'Cancel pending' }).click();
+    await page.locator('.toast', { hasText: '3 deliveries cancelled.' }).waitFor();
+    await rows.nth(2).getByText('cancelled', { exact: true }).waitFor();
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  },
+
   async 'a drag over the histogram opens the time of its bars'(browser, server) {
     await server.send({ user_id: 'ada', title: 'for the histogram' });
     const page = await console_(browser, server, '/admin/notifications?range=15m');

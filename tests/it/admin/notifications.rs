@@ -169,6 +169,8 @@ async fn a_notification_s_lane_tells_every_try_in_order() {
         "<b>accepted</b>",
         "<b>policy</b>",
         "<b>queued</b>",
+        "<b>rendered</b>",
+        "email/default ",
         "<b>attempt 1</b>",
         "451",
         "<b>attempt 2</b>",

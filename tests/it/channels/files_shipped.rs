@@ -37,8 +37,8 @@ async fn webhook_delivers_by_the_host_s_requests_in_both_isolation_levels() {
         assert_eq!(outcomes(&delivery), ["retry", "throttled", "ok"], "{delivery}");
         let seen = provider.seen();
         assert_eq!(seen.len(), 3);
-        let id = |request: &String| request.lines().find(|l| l.starts_with("webhook-id: ")).unwrap().to_owned();
-        assert!(seen.iter().all(|r| id(r) == id(&seen[0])), "the same id in every attempt: {seen:?}");
+        let hook_id = |request: &String| request.lines().find(|l| l.starts_with("webhook-id: ")).unwrap().to_owned();
+        assert!(seen.iter().all(|r| hook_id(r) == hook_id(&seen[0])), "the same id in every attempt: {seen:?}");
         let span = |request: &String| {
             let parent = request.lines().find_map(|l| l.strip_prefix("traceparent: ")).unwrap().to_owned();
             assert!(parent.starts_with(&format!("00-{trace}-")) && parent.ends_with("-01"), "{parent}");

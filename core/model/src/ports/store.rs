@@ -313,6 +313,10 @@ pub struct AttemptRow {
     pub uncertain: bool,
     /// Of the channel's instances, the one that made it; none in attempts that ended before one was chosen.
     pub instance: Option<String>,
+    /// The template that rendered it and the version of it: `email/default 1f8a02c4`; none where nothing is rendered.
+    pub template: Option<String>,
+    /// The plugin that made it and the version of it: `webhook 1.2.0`.
+    pub code_version: Option<String>,
     /// Which node made it; unknown for those of before nodes were written down.
     pub node: Option<NodeId>,
 }

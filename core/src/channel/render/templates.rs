@@ -4,7 +4,9 @@
 use super::RenderError;
 use anyhow::{Context, bail};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, value::Serde};
+use sha2::{Digest, Sha256};
 use std::{
+    collections::HashMap,
     error::Error,
     fs,
     io::{self, Write},
@@ -46,6 +48,8 @@ impl Part {
 
 pub struct Templates {
     env: Environment<'static>,
+    /// By the type that has a folder, and `default`: how it is called in attempts.
+    versions: HashMap<String, String>,
 }
 
 impl Templates {
@@ -63,14 +67,40 @@ impl Templates {
         }
         env.add_template(UNSUBSCRIBE, include_str!("../../../../templates/email/unsubscribe.html"))
             .context("the built-in unsubscribe page is broken")?;
-        let mut made = Self { env };
+        let mut made = Self { env, versions: HashMap::new() };
+        let mut kinds = vec![DEFAULT.to_owned()];
         if let Some(dir) = dir {
-            made.load_dir(dir).map_err(|e| e.context("email.templates_dir"))?;
+            kinds.extend(made.load_dir(dir).map_err(|e| e.context("email.templates_dir"))?);
+        }
+        for kind in kinds {
+            let version = made.version(&kind);
+            made.versions.insert(kind, version);
         }
         Ok(made)
     }
 
-    fn load_dir(&mut self, dir: &Path) -> anyhow::Result<()> {
+    /// `email/invoice 1f8a02c4`: the beginning of the hash of what its parts say.
+    fn version(&self, kind: &str) -> String {
+        let mut hash = Sha256::new();
+        for part in Part::ALL {
+            let source =
+                self.env.get_template(&self.known(kind, part)).map_or(String::new(), |t| t.source().to_owned());
+            // With its length, so that a line may not wander from one part into the next unnoticed.
+            hash.update((source.len() as u64).to_le_bytes());
+            hash.update(source);
+        }
+        let hash = hash.finalize();
+        format!("email/{kind} {:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3])
+    }
+
+    /// How the template of this type is called, with its version.
+    pub fn called(&self, kind: &str) -> Option<&str> {
+        self.versions.get(kind).or_else(|| self.versions.get(DEFAULT)).map(String::as_str)
+    }
+
+    /// The types that have a folder.
+    fn load_dir(&mut self, dir: &Path) -> anyhow::Result<Vec<String>> {
+        let mut kinds = Vec::new();
         for entry in fs::read_dir(dir).with_context(|| format!("reading the folder {}", dir.display()))? {
             let folder = entry.with_context(|| format!("reading the folder {}", dir.display()))?.path();
             if !folder.is_dir() {
@@ -90,8 +120,9 @@ impl Templates {
             if !found {
                 bail!("{} holds none of subject.txt, body.txt, body.html", folder.display());
             }
+            kinds.push(kind.to_owned());
         }
-        Ok(())
+        Ok(kinds)
     }
 
     fn load_file(&mut self, name: String, file: &Path) -> anyhow::Result<()> {
@@ -104,9 +135,13 @@ impl Templates {
     }
 
     pub fn render(&self, kind: &str, part: Part, context: &Value) -> Result<String, RenderError> {
+        self.run(self.known(kind, part), context)
+    }
+
+    /// The type's own part, else the one of all.
+    fn known(&self, kind: &str, part: Part) -> String {
         let own = name(kind, part);
-        let known = self.env.get_template(&own).is_ok();
-        self.run(if known { own } else { name(DEFAULT, part) }, context)
+        if self.env.get_template(&own).is_ok() { own } else { name(DEFAULT, part) }
     }
 
     pub fn unsubscribe(&self, context: &serde_json::Value) -> Result<String, RenderError> {

@@ -115,8 +115,18 @@ fn each_part_falls_back_on_its_own() {
     let r = renderer.render(&claimed("invoice", ChannelName::email())).unwrap();
     assert_eq!((r.subject.as_str(), r.text.as_str()), ("Operator: invoice", "Pay now"));
     assert!(r.html.contains("<!doctype html>"));
+    let invoice = r.template.unwrap();
+    assert!(invoice.starts_with("email/invoice ") && invoice.len() == "email/invoice 1f8a02c4".len(), "{invoice}");
     let r = renderer.render(&claimed("../invoice", ChannelName::email())).unwrap();
     assert_ne!(r.text, "Pay now");
+    assert!(r.template.unwrap().starts_with("email/default "));
+    assert_eq!(renderer.render(&claimed("invoice", ChannelName::websocket())).unwrap().template, None);
+
+    // A part that falls back belongs to the version too.
+    std::fs::write(dir.path().join("default/subject.txt"), "Operators: {{ notification_type }}").unwrap();
+    let changed = self::renderer(Some(dir.path())).unwrap();
+    let r = changed.render(&claimed("invoice", ChannelName::email())).unwrap();
+    assert_ne!(r.template.unwrap(), invoice);
 }
 
 #[test]

@@ -310,6 +310,8 @@ pub(crate) fn finish(claimed: &Claimed, next: NextStep) -> Finish {
         uncertain: false,
         provider_id: None,
         instance: Some("relay".to_owned()),
+        template: Some("email/default 1f8a02c4".to_owned()),
+        code_version: Some("email 0.1.0".to_owned()),
         next,
         spend: true,
         address_fault: None,

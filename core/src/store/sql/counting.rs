@@ -72,19 +72,21 @@ macro_rules! states {
     };
 }
 
-/// How many of the newest that were not delivered came out so.
+/// How many of the newest that were not delivered came out so; each notification is looked at once.
 macro_rules! whole {
-    ($word:literal, $windows:expr, $sent:literal) => {
+    ($word:literal, $sent:literal) => {
         concat!(
             "SELECT '",
             $word,
-            "' AS word, COUNT(*) AS seen, COUNT(DISTINCT CASE WHEN ",
+            "' AS word, (SELECT COUNT(*) FROM ",
+            $word,
+            ") AS seen, (SELECT COUNT(*) FROM (SELECT DISTINCT app, notification_id FROM ",
+            $word,
+            ") d WHERE ",
             settled!(),
             " AND ",
             some_sent!($sent),
-            " THEN d.notification_id END) AS n FROM (",
-            $windows,
-            ") d"
+            ") AS n"
         )
     };
 }
@@ -92,7 +94,7 @@ macro_rules! whole {
 macro_rules! newest {
     ($state:literal) => {
         concat!(
-            "SELECT * FROM (SELECT notification_id FROM deliveries WHERE app = $1 AND state = '",
+            "SELECT * FROM (SELECT app, notification_id FROM deliveries WHERE app = $1 AND state = '",
             $state,
             "' AND state NOT IN ('sent', 'delivered') AND notification_id >= $2 ORDER BY notification_id DESC LIMIT $3) AS ",
             $state
@@ -119,21 +121,20 @@ macro_rules! among {
 impl Reads {
     pub async fn whole_counts(&self, app: &AppId, since: Timestamp) -> StoreResult<HashMap<Whole, Counted>> {
         const COUNTS: &str = concat!(
-            whole!("failed", newest!("dead"), ""),
+            "WITH failed AS MATERIALIZED (",
+            newest!("dead"),
+            "), partly AS MATERIALIZED (",
+            newest!("dead"),
             " UNION ALL ",
-            whole!(
-                "partly",
-                concat!(
-                    newest!("dead"),
-                    " UNION ALL ",
-                    newest!("expired"),
-                    " UNION ALL ",
-                    newest!("suppressed"),
-                    " UNION ALL ",
-                    newest!("cancelled")
-                ),
-                "NOT "
-            )
+            newest!("expired"),
+            " UNION ALL ",
+            newest!("suppressed"),
+            " UNION ALL ",
+            newest!("cancelled"),
+            ") ",
+            whole!("failed", ""),
+            " UNION ALL ",
+            whole!("partly", "NOT ")
         );
         let most = i64::try_from(MANY).unwrap_or(i64::MAX);
         let since = first_id_of(since.timestamp_millis());

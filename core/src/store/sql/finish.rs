@@ -62,6 +62,8 @@ pub struct AttemptInsert {
     pub message: Option<String>,
     pub uncertain: bool,
     pub instance: Option<String>,
+    pub template: Option<String>,
+    pub code_version: Option<String>,
     pub node: Option<Hex>,
 }
 
@@ -182,6 +184,8 @@ fn attempt_row(finish: &Finish, node: Option<Uuid>) -> AttemptInsert {
         message: finish.message.clone(),
         uncertain: finish.uncertain,
         instance: finish.instance.clone(),
+        template: finish.template.clone(),
+        code_version: finish.code_version.clone(),
         node: node.map(Hex),
     }
 }
@@ -195,17 +199,19 @@ pub async fn store_attempts(tx: &mut Tx<'_>, attempts: &[AttemptInsert]) -> Stor
         "storing attempts",
         by_engine(
             "INSERT INTO attempts (delivery_id, attempt, started_at, duration_ms, outcome, code, message, uncertain, instance,
-                                   node)
+                                   template, code_version, node)
              SELECT unhex(value ->> 'id'), value ->> 'attempt', value ->> 'started_at', value ->> 'duration_ms',
                     value ->> 'outcome', value ->> 'code', value ->> 'message', value ->> 'uncertain',
-                    value ->> 'instance', unhex(value ->> 'node')
+                    value ->> 'instance', value ->> 'template', value ->> 'code_version',
+                    unhex(value ->> 'node')
              FROM json_each($1) WHERE true ON CONFLICT DO NOTHING",
             "INSERT INTO attempts (delivery_id, attempt, started_at, duration_ms, outcome, code, message, uncertain, instance,
-                                   node)
-             SELECT id, attempt, started_at, duration_ms, outcome, code, message, uncertain, instance, node
+                                   template, code_version, node)
+             SELECT id, attempt, started_at, duration_ms, outcome, code, message, uncertain, instance, template,
+                    code_version, node
              FROM jsonb_to_recordset($1::jsonb) AS j (id uuid, attempt bigint, started_at bigint, duration_ms bigint,
                                                       outcome text, code text, message text, uncertain boolean,
-                                                      instance text, node uuid)
+                                                      instance text, template text, code_version text, node uuid)
              ON CONFLICT DO NOTHING",
         )
         .bind(json_rows(attempts)?),

@@ -283,6 +283,8 @@ pub async fn attach_attempts(snapshot: &mut Snapshot, deliveries: &mut [Delivery
             message: c.get("message")?,
             uncertain: c.flag("uncertain")?,
             instance: c.get("instance")?,
+            template: c.get("template")?,
+            code_version: c.get("code_version")?,
             node: c.opt_uuid("node")?.map(NodeId),
         });
     }

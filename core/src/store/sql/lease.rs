@@ -135,6 +135,8 @@ impl Operation for Rescue {
                 // Whether the far side got it, nobody knows.
                 uncertain: !c.flag("in_app")?,
                 instance: None,
+                template: None,
+                code_version: None,
                 node: c.opt_uuid("lease_owner")?.map(Hex),
             });
         }

@@ -156,22 +156,35 @@ macro_rules! undelivered {
     };
 }
 
-/// All of the notification of `d` is settled. Scalars, so that they stay looks at one notification.
+/// Nothing of the notification of `d` is under way. Each look is at one place of an index, however large its audience is.
 macro_rules! settled {
     () => {
-        "(SELECT 1 FROM deliveries o WHERE o.notification_id = d.notification_id
-            AND o.state IN ('pending', 'sending', 'retrying') LIMIT 1) IS NULL
-         AND (SELECT 1 FROM audiences o WHERE o.notification_id = d.notification_id AND o.done_at IS NULL LIMIT 1) IS NULL"
+        concat!(
+            settled!("pending"),
+            " AND ",
+            settled!("sending"),
+            " AND ",
+            settled!("retrying"),
+            " AND (SELECT 1 FROM audiences o WHERE o.notification_id = d.notification_id AND o.done_at IS NULL LIMIT 1)
+                IS NULL"
+        )
+    };
+    ($state:literal) => {
+        concat!(
+            "(SELECT 1 FROM deliveries o WHERE o.app = d.app AND o.state = '",
+            $state,
+            "' AND o.state NOT IN ('sent', 'delivered') AND o.notification_id = d.notification_id LIMIT 1) IS NULL"
+        )
     };
 }
 pub(crate) use settled;
 
-/// Some of it was delivered, or none.
+/// Some of it was delivered, or none: of its first thousand, as for the word in the list.
 macro_rules! some_sent {
     ($which:literal) => {
         concat!(
-            "(SELECT 1 FROM deliveries o WHERE o.notification_id = d.notification_id AND o.state IN ('sent', 'delivered')
-              LIMIT 1) IS ",
+            "(SELECT 1 FROM (SELECT state FROM deliveries o WHERE o.notification_id = d.notification_id LIMIT 1000) few
+              WHERE state IN ('sent', 'delivered') LIMIT 1) IS ",
             $which,
             "NULL"
         )
@@ -179,18 +192,29 @@ macro_rules! some_sent {
 }
 pub(crate) use some_sent;
 
-/// What leads to notifications that came out so.
+/// Deliveries of these whose notification came out so; each notification is looked at once.
 macro_rules! came_out {
-    ($from:expr, $sent:literal, $upwards:expr) => {
+    ($windows:expr, $sent:literal) => {
+        concat!(
+            "(WITH w AS MATERIALIZED ",
+            $windows,
+            " SELECT w.* FROM w JOIN (SELECT d.notification_id FROM (SELECT DISTINCT app, notification_id FROM w) d WHERE ",
+            settled!(),
+            " AND ",
+            some_sent!($sent),
+            ") good ON good.notification_id = w.notification_id)"
+        )
+    };
+    ($windows:expr, $sent:literal, $upwards:expr) => {
         if $upwards {
             by_engine(
-                by_delivery!(sqlite, $from, concat!(settled!(), " AND ", some_sent!($sent)), "ASC"),
-                by_delivery!(postgres, $from, concat!(settled!(), " AND ", some_sent!($sent)), "ASC"),
+                by_delivery!(sqlite, came_out!($windows, $sent), "1 = 1", "ASC"),
+                by_delivery!(postgres, came_out!($windows, $sent), "1 = 1", "ASC"),
             )
         } else {
             by_engine(
-                by_delivery!(sqlite, $from, concat!(settled!(), " AND ", some_sent!($sent)), "DESC"),
-                by_delivery!(postgres, $from, concat!(settled!(), " AND ", some_sent!($sent)), "DESC"),
+                by_delivery!(sqlite, came_out!($windows, $sent), "1 = 1", "DESC"),
+                by_delivery!(postgres, came_out!($windows, $sent), "1 = 1", "DESC"),
             )
         }
     };

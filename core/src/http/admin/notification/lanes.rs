@@ -107,7 +107,15 @@ fn steps(d: &DeliveryRow, detail: &NotificationDetail, nodes: &Nodes, now: Times
         let queued = Step::new(due, "", "queued");
         steps.push(if due > now { Step { ahead: true, ..queued } } else { queued });
     }
-    steps.extend(d.attempts.iter().map(|a| attempt(a, &d.channel, nodes)));
+    let mut rendered_by = None;
+    for a in &d.attempts {
+        // Said again when it changes: an operator mended the template between two tries.
+        if a.template.is_some() && a.template != rendered_by {
+            rendered_by.clone_from(&a.template);
+            steps.push(Step::new(a.started_at, "", "rendered").saying(a.template.clone().unwrap_or_default()));
+        }
+        steps.push(attempt(a, &d.channel, nodes));
+    }
     if d.state == DeliveryState::Sending {
         steps.push(Step { at: None, ..Step::new(now, "", format!("attempt {}", d.attempt)).saying("under way") });
     }
@@ -154,6 +162,8 @@ fn attempt(a: &AttemptRow, channel: &ChannelName, nodes: &Nodes) -> Step {
     said.extend(a.code.clone());
     let code = a.code.as_deref().unwrap_or_default();
     said.extend(a.message.as_deref().map(|m| format::said_beside(code, m).to_owned()).filter(|m| !m.is_empty()));
+    // Of linked-in channels it is the host's own.
+    said.extend(a.code_version.clone());
     let node = nodes.name(a.node);
     if !node.is_empty() {
         said.push(format!("on {node}"));
@@ -190,6 +200,8 @@ mod tests {
             message: None,
             uncertain: false,
             instance: Some(if n == 1 { "email" } else { "relay-2" }.to_owned()),
+            template: (n == 1).then(|| "email/default 1f8a02c4".to_owned()),
+            code_version: Some("email 0.1.0".to_owned()),
             node: None,
         };
         d.attempts = vec![tried(1, 1, "retry"), tried(2, 61, "ok")];
@@ -198,9 +210,10 @@ mod tests {
         let detail = detail(vec![d]);
         let lane = lane(1, &detail.deliveries[0], &detail, &nodes, at(100));
         let names: Vec<_> = lane.steps.iter().map(|s| s.name.as_str()).collect();
-        assert_eq!(names, ["accepted", "policy", "queued", "attempt 1", "attempt 2", "sent", "read"]);
-        assert_eq!(lane.steps[3].detail, "retry · 503");
-        assert_eq!(lane.steps[4].detail, "by relay-2");
+        assert_eq!(names, ["accepted", "policy", "queued", "rendered", "attempt 1", "attempt 2", "sent", "read"]);
+        assert_eq!(lane.steps[3].detail, "email/default 1f8a02c4");
+        assert_eq!(lane.steps[4].detail, "retry · 503 · email 0.1.0");
+        assert_eq!(lane.steps[5].detail, "by relay-2 · email 0.1.0");
         assert_eq!(lane.address, "m•••@northwind.example");
     }
 }

@@ -129,6 +129,10 @@ pub struct AttemptView {
     pub uncertain: bool,
     /// Of the channel's instances, the one that made it.
     pub instance: Option<String>,
+    /// The template that rendered it and the version of it: `email/default 1f8a02c4`; none where nothing is rendered.
+    pub template: Option<String>,
+    /// The plugin that made it and the version of it: `webhook 1.2.0`.
+    pub code_version: Option<String>,
 }
 
 /// One thing that happened, to the notification or to one delivery of it.
@@ -253,6 +257,8 @@ impl From<AttemptRow> for AttemptView {
             message: a.message,
             uncertain: a.uncertain,
             instance: a.instance,
+            template: a.template,
+            code_version: a.code_version,
         }
     }
 }
@@ -362,6 +368,8 @@ mod tests {
                     message: None,
                     uncertain: false,
                     instance: None,
+                    template: None,
+                    code_version: None,
                     node: None,
                 })
                 .into(),
