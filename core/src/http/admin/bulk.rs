@@ -7,7 +7,7 @@ use super::Signed;
 use crate::{http::problem::ApiResult, services::Services};
 use campanile_model::{
     DeliveryId,
-    ports::{DeadWhich, MoveTo, Moved, ReplayOutcome, StoreResult, TaskRow},
+    ports::{DeadPlace, DeadWhich, MoveTo, Moved, ReplayOutcome, StoreResult, TaskRow},
 };
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -65,13 +65,8 @@ impl Job {
 }
 
 /// Those of a cause, newest first.
-pub async fn ids(
-    s: &Services,
-    which: &DeadWhich,
-    before: Option<DeliveryId>,
-    limit: u32,
-) -> ApiResult<Vec<DeliveryId>> {
-    Ok(s.store.dead_items(which, before, limit).await?.into_iter().map(|d| d.id).collect())
+pub async fn ids(s: &Services, which: &DeadWhich, limit: u32) -> ApiResult<Vec<DeliveryId>> {
+    Ok(s.store.dead_items(which, None, limit).await?.into_iter().map(|d| d.id).collect())
 }
 
 /// Writes the act down, once, and works on it beside the request.
@@ -115,7 +110,7 @@ async fn run(s: &Services, job: &Job, id: Uuid) -> StoreResult<()> {
     let mut before = None;
     loop {
         let found = s.store.dead_items(&job.which, before, batch).await?;
-        let Some(last) = found.last().map(|d| d.id) else { return Ok(()) };
+        let Some(last) = found.last().map(DeadPlace::of) else { return Ok(()) };
         // Downwards past what could not be done, so that it is tried once and the end is reached.
         before = Some(last);
         let ids: Vec<DeliveryId> = found.into_iter().map(|d| d.id).collect();
