@@ -314,7 +314,9 @@
     const make = (tag, into, props) => into.appendChild(Object.assign(document.createElement(tag), props));
     const dialog = make("dialog", document.body, { className: "sure" });
     const box = make("form", dialog, { method: "dialog" });
-    make("h2", box, { textContent: title, id: "h-sure" });
+    // An ask about what is selected says how many that is.
+    const n = all("tbody input[type=checkbox]:checked", form).length;
+    make("h2", box, { textContent: title.replace("{n}", n), id: "h-sure" });
     dialog.setAttribute("aria-labelledby", "h-sure");
     if (consequence) make("p", box, { textContent: consequence });
     const input = word && make("input", make("label", box, { className: "form", textContent: `Type ${word} to go on` }),

@@ -114,6 +114,12 @@ async fn client_commands_speak_to_a_server_and_key() {
     let secret =
         key.out.split_whitespace().find(|w| w.starts_with("cmp_")).unwrap_or_else(|| panic!("{}", key.out)).to_owned();
     host.api().with_key(&secret).notify("ada", "by key").await;
+    let id = secret.split('_').nth(1).unwrap();
+    let next = call(&["key", "rotate", id, "--overlap", "1h"]).await;
+    assert!(next.code == 0 && next.err.contains("works until"), "{}{}", next.out, next.err);
+    host.api().with_key(next.out.trim()).notify("ada", "by its successor").await;
+    host.api().with_key(&secret).notify("ada", "still by the first").await;
+    assert_eq!(call(&["key", "rotate", id, "--overlap", "soon"]).await.code, 2);
     for words in [&["queue", "ls"][..], &["dead", "ls"], &["channel", "list"]] {
         let said = call(words).await;
         assert_eq!(said.code, 0, "{words:?}: {}{}", said.out, said.err);

@@ -1,9 +1,10 @@
 //! `/admin/audit`: who did what, to whom, from where; and whether the log is whole.
 
-use super::Frame;
+use super::{Frame, notifications::Chip};
 use crate::pieces::{Empty, Footer, Here, Pager, Part, Pill};
 use askama::Template;
-use campanile_model::Timestamp;
+use campanile_model::{Timestamp, ports::AuditSource};
+use serde_json::{Map, Value};
 
 #[derive(Template, Debug)]
 #[template(path = "pages/audit.html")]
@@ -14,26 +15,40 @@ pub struct Audit {
     pub top: i64,
     pub chain: Chain,
     pub pill: Pill,
-    pub chips: Vec<Chip>,
-    pub since: String,
+    /// What of the filters means nothing.
+    pub hint: Option<String>,
+    pub sift: Sift,
     pub list: Part<List>,
     /// Where the same entries are as a file; empty for those who may not take them away.
     pub export: String,
     pub foot: Footer,
 }
 
-/// A filter in force.
-#[derive(Debug, Clone)]
-pub struct Chip {
-    pub name: &'static str,
-    pub value: String,
-    /// The page without it.
-    pub without: String,
+/// The filters as a form and as chips.
+#[derive(Template, Debug, Clone, Default)]
+#[template(path = "parts/audit_sift.html")]
+pub struct Sift {
+    pub actor: String,
+    pub action: String,
+    pub target: String,
+    pub source: String,
+    pub address: String,
+    pub request: String,
+    pub since: String,
+    pub until: String,
+    pub chips: Vec<Chip>,
 }
 
-/// How far back the list goes.
-pub const SINCE: [(&str, &str); 5] =
-    [("", "any time"), ("1h", "last hour"), ("24h", "last 24 hours"), ("7d", "last 7 days"), ("30d", "last 30 days")];
+/// Where an act came from, for people.
+pub const fn source_words(source: AuditSource) -> &'static str {
+    match source {
+        AuditSource::Web => "web",
+        AuditSource::Api => "API",
+        AuditSource::Cli => "command line",
+        AuditSource::Link => "link in a mail",
+        AuditSource::System => "system",
+    }
+}
 
 /// Whether the log is whole.
 #[derive(Template, Debug, Clone, Default)]
@@ -67,7 +82,7 @@ pub struct List {
     pub empty: Option<Empty>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Row {
     pub id: i64,
     pub at: Timestamp,
@@ -77,8 +92,9 @@ pub struct Row {
     pub detail: Vec<Change>,
     pub address: String,
     pub request_id: String,
-    /// `web`, `API`, `command line`, `system`, `link in a mail`.
-    pub source: &'static str,
+    pub source: AuditSource,
+    /// Where the target is shown.
+    pub page: Option<String>,
     pub refused: bool,
 }
 
@@ -93,43 +109,71 @@ impl Row {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
     pub name: String,
+    /// It was something else, or nothing.
     pub before: Option<String>,
     pub after: String,
 }
 
+/// Shown where there is nothing.
+const NOTHING: &str = "nothing";
+/// As deep as names are joined: `limits.per second`.
+const DEEP: usize = 4;
+
 /// What an entry says, as lines: `{"before": …, "after": …}` is shown as what changed, everything else as it is.
-pub fn changes(detail: Option<&serde_json::Value>) -> Vec<Change> {
-    let Some(serde_json::Value::Object(detail)) = detail else {
+pub fn changes(detail: Option<&Value>) -> Vec<Change> {
+    let Some(Value::Object(detail)) = detail else {
         return detail.map(|d| vec![Change { after: plain(d), ..Change::default() }]).unwrap_or_default();
     };
     let mut out = Vec::new();
-    if let (Some(serde_json::Value::Object(before)), Some(serde_json::Value::Object(after))) =
-        (detail.get("before"), detail.get("after"))
-    {
-        for (name, value) in after {
-            let was = before.get(name);
-            if was != Some(value) {
-                out.push(Change { name: words(name), before: was.map(plain), after: plain(value) });
-            }
-        }
+    let both = (detail.get("before"), detail.get("after"));
+    if let (Some(before @ Value::Object(_)), Some(after @ Value::Object(_))) = both {
+        compare("", Some(before), Some(after), 0, &mut out);
     }
     for (name, value) in detail {
-        let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-        if !(empty || value.is_object() && ["before", "after"].contains(&name.as_str())) {
+        if !(is_nothing(value) || value.is_object() && ["before", "after"].contains(&name.as_str())) {
             out.push(Change { name: words(name), before: None, after: plain(value) });
         }
     }
     out
 }
 
+/// Down to what differs: what stayed is not told.
+fn compare(name: &str, before: Option<&Value>, after: Option<&Value>, deep: usize, out: &mut Vec<Change>) {
+    if before == after {
+        return;
+    }
+    let empty = Map::new();
+    let object = |value: Option<&Value>| matches!(value, Some(Value::Object(_)));
+    if deep < DEEP && (object(before) || object(after)) && [before, after].iter().all(|v| v.is_none() || object(*v)) {
+        let fields = |value: Option<&'_ Value>| value.and_then(Value::as_object).unwrap_or(&empty).clone();
+        let (before, after) = (fields(before), fields(after));
+        let gone = before.keys().filter(|key| !after.contains_key(*key));
+        for key in after.keys().chain(gone) {
+            let name = if name.is_empty() { words(key) } else { format!("{name}.{}", words(key)) };
+            compare(&name, before.get(key), after.get(key), deep + 1, out);
+        }
+        return;
+    }
+    let said = |value: Option<&Value>| value.filter(|v| !is_nothing(v)).map_or_else(|| NOTHING.to_owned(), plain);
+    let (before, after) = (said(before), said(after));
+    if before != after {
+        out.push(Change { name: name.to_owned(), before: Some(before), after });
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value.as_str().is_some_and(str::is_empty)
+}
+
 fn words(name: &str) -> String {
     name.replace('_', " ")
 }
 
-fn plain(value: &serde_json::Value) -> String {
+fn plain(value: &Value) -> String {
     let text = match value {
-        serde_json::Value::String(s) => s.clone(),
-        serde_json::Value::Array(all) => all.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Value::String(s) => s.clone(),
+        Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
+        Value::Array(all) => all.iter().map(plain).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     };
     if text.chars().count() > 200 { format!("{}…", text.chars().take(200).collect::<String>()) } else { text }
@@ -153,8 +197,10 @@ mod tests {
             detail: changes(Some(&json!({EVIL: EVIL}))),
             address: EVIL.into(),
             request_id: EVIL.into(),
-            source: "web",
-            ..Row::default()
+            source: AuditSource::Web,
+            page: Some(EVIL.into()),
+            at: Timestamp::UNIX_EPOCH,
+            refused: false,
         };
         let here = Here::new("/admin/audit").put("actor", EVIL);
         let mut page = Audit {
@@ -162,8 +208,14 @@ mod tests {
             top: 7,
             chain: Chain { up_to: Some(7), at: Some(Timestamp::UNIX_EPOCH), ..Chain::default() },
             pill: Pill::default(),
-            chips: vec![Chip { name: "who", value: EVIL.into(), without: here.without("actor") }],
-            since: "24h".into(),
+            hint: Some(EVIL.into()),
+            sift: Sift {
+                actor: EVIL.into(),
+                source: "web".into(),
+                since: EVIL.into(),
+                chips: vec![Chip { text: EVIL.into(), without: here.without("actor") }],
+                ..Sift::default()
+            },
             list: Part::Well(List { here: here.clone(), rows: vec![row], ..List::default() }),
             export: here.url(),
             foot: Footer { at: Timestamp::UNIX_EPOCH, note: None },
@@ -187,6 +239,23 @@ mod tests {
         assert_eq!(all[0], Change { name: "role".into(), before: Some("viewer".into()), after: "owner".into() });
         assert_eq!(all[1], Change { name: "why".into(), before: None, after: "asked".into() });
         assert_eq!(all.len(), 2, "what stayed is not told");
+        let deep = json!({"before": {"limits": {"per_second": 5, "burst": 9}, "networks": ["10.0.0.0/8"], "on": true, "gone": "x"},
+                          "after": {"limits": {"per_second": 7, "burst": 9}, "networks": [], "on": false, "new": 1}});
+        let change = |name: &str, before: &str, after: &str| Change {
+            name: name.into(),
+            before: Some(before.into()),
+            after: after.into(),
+        };
+        let mut told = changes(Some(&deep));
+        told.sort_by(|a, b| a.name.cmp(&b.name));
+        let expected = [
+            change("gone", "x", "nothing"),
+            change("limits.per second", "5", "7"),
+            change("networks", "10.0.0.0/8", "nothing"),
+            change("new", "nothing", "1"),
+            change("on", "yes", "no"),
+        ];
+        assert_eq!(told, expected, "what came, what went, and only what differs within");
         assert_eq!(changes(Some(&json!({"scopes": ["a", "b"], "none": null})))[0].after, "a, b");
         assert!(changes(None).is_empty());
     }

@@ -1,6 +1,9 @@
 //! `/admin/dead`: what was given up on, by its cause; and messages of a queue that nobody could read.
 
-use super::{Frame, notifications::Status};
+use super::{
+    Frame,
+    notifications::{Chip, Status},
+};
 use crate::pieces::{Empty, Footer, Here, Pager, Part, Tabs};
 use askama::Template;
 use campanile_model::Timestamp;
@@ -12,6 +15,8 @@ pub struct Dead {
     pub here: Here,
     pub tabs: Part<Tabs>,
     pub tasks: Part<Tasks>,
+    /// None where nothing can be filtered.
+    pub sift: Option<Sift>,
     pub body: Body,
     pub foot: Footer,
 }
@@ -23,12 +28,55 @@ pub enum Body {
     Poison(Part<Poison>),
 }
 
+/// What the list is filtered by, as a form and as chips.
+#[derive(Template, Clone, Debug, Default)]
+#[template(path = "parts/dead_sift.html")]
+pub struct Sift {
+    pub hidden: Vec<(String, String)>,
+    pub channels: Vec<String>,
+    pub reasons: Vec<String>,
+    pub channel: String,
+    pub reason: String,
+    pub error: String,
+    pub destination: String,
+    pub user: String,
+    pub since: String,
+    pub until: String,
+    /// What of it could not be read.
+    pub hint: Option<String>,
+    pub chips: Vec<Chip>,
+    /// The page without any filter.
+    pub clear: String,
+}
+
+/// What can be done with all that match.
+#[derive(Template, Clone, Debug, Default)]
+#[template(path = "parts/dead_all.html")]
+pub struct All {
+    pub fields: Vec<(String, String)>,
+    /// It is not simply everything.
+    pub filtered: bool,
+    pub total: u64,
+    pub total_words: String,
+    /// Channels they may be sent by instead.
+    pub others: Vec<String>,
+    pub csrf: String,
+    pub back: String,
+}
+
 #[derive(Template, Clone, Debug)]
 #[template(path = "parts/dead_groups.html")]
 pub struct Groups {
     pub groups: Vec<Group>,
     /// There are more causes than are shown.
     pub more: bool,
+    /// What a group's form carries beside its cause.
+    pub beside: Vec<(String, String)>,
+    pub all: Option<All>,
+    /// The same, one by one.
+    pub items: String,
+    /// Where they are taken away as a file, without its ending.
+    pub download: Option<Here>,
     pub csrf: String,
     pub may_act: bool,
     pub empty: Empty,
@@ -73,13 +121,12 @@ impl Group {
 #[derive(Template, Clone, Debug)]
 #[template(path = "parts/dead_items.html")]
 pub struct Items {
-    /// What they have in common, for the forms: all that match.
-    pub fields: Vec<(String, String)>,
+    /// What they have in common.
     pub name: String,
     pub rows: Vec<Item>,
     /// How many match, as far as it was counted.
-    pub total: u64,
     pub total_words: String,
+    pub all: Option<All>,
     pub pager: Pager,
     pub csrf: String,
     pub may_act: bool,
@@ -209,6 +256,7 @@ mod tests {
             here: Here::new("/admin/dead"),
             tabs: Part::Well(Tabs::default()),
             tasks: Part::Well(Tasks { tasks: vec![task], csrf: "t".into(), may_act, back: EVIL.into() }),
+            sift: Some(sift()),
             body,
             foot: Footer { at: Timestamp::UNIX_EPOCH, note: None },
         };
@@ -216,6 +264,37 @@ mod tests {
         check(&html);
         assert!(!html.contains("<img"), "{html}");
         html
+    }
+
+    fn sift() -> Sift {
+        let evil = || EVIL.to_owned();
+        Sift {
+            hidden: vec![("f".into(), evil())],
+            channels: vec![evil()],
+            reasons: vec![evil()],
+            channel: evil(),
+            reason: evil(),
+            error: evil(),
+            destination: evil(),
+            user: evil(),
+            since: evil(),
+            until: evil(),
+            hint: Some(evil()),
+            chips: vec![Chip { text: evil(), without: evil() }],
+            clear: evil(),
+        }
+    }
+
+    fn all() -> All {
+        All {
+            fields: vec![("channel".into(), EVIL.into())],
+            filtered: true,
+            total: 140,
+            total_words: EVIL.into(),
+            others: vec![EVIL.into()],
+            csrf: "t".into(),
+            back: EVIL.into(),
+        }
     }
 
     fn groups(may_act: bool) -> Body {
@@ -235,6 +314,10 @@ mod tests {
         Body::Groups(Part::Well(Groups {
             groups,
             more: true,
+            beside: vec![("since".into(), EVIL.into())],
+            all: may_act.then(all),
+            items: EVIL.into(),
+            download: Some(Here::new(EVIL)),
             csrf,
             may_act,
             empty: Empty::default(),
@@ -259,11 +342,10 @@ mod tests {
             at: Timestamp::UNIX_EPOCH,
         };
         let items = Items {
-            fields: vec![("channel".into(), EVIL.into())],
             name: EVIL.into(),
             rows: vec![item],
-            total: 40,
             total_words: EVIL.into(),
+            all: Some(all()),
             pager: Pager::default(),
             csrf: "t".into(),
             may_act: true,

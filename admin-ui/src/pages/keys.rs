@@ -58,6 +58,17 @@ pub const SCOPES: [(&str, &str); 3] = [
 pub const EXPIRES: [(&str, &str); 4] =
     [("", "never"), ("30", "in 30 days"), ("90", "in 90 days"), ("365", "in a year")];
 
+/// For how many hours a rotated key works beside its successor.
+pub const OVERLAPS: [(u64, &str); 5] =
+    [(1, "1 hour"), (24, "24 hours"), (72, "3 days"), (168, "7 days"), (720, "30 days")];
+
+/// What used a key within a day, most calls first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Uses {
+    pub routes: Vec<(String, u64)>,
+    pub addresses: Vec<(String, u64)>,
+}
+
 #[derive(Template, Debug, Clone, Default)]
 #[template(path = "parts/key_list.html")]
 pub struct List {
@@ -82,6 +93,11 @@ pub struct Row {
     /// In the last day, and those of them that were answered with 4xx.
     pub calls: u64,
     pub refused: u64,
+    /// Why somebody should look at it.
+    pub flag: Option<String>,
+    pub uses: Uses,
+    /// Of a revocation.
+    pub consequence: String,
     /// From where it may be used; empty: from anywhere.
     pub networks: Vec<String>,
     pub expires_at: Option<Timestamp>,
@@ -133,16 +149,6 @@ impl Row {
     fn from(&self) -> String {
         if self.networks.is_empty() { "anywhere".to_owned() } else { self.networks.join(", ") }
     }
-    /// What a revocation cuts off.
-    fn consequence(&self) -> String {
-        match self.last_used {
-            Some(at) => format!(
-                "It was last used on {} UTC. Calls with it fail from now on, on all nodes.",
-                crate::format::day_clock(at)
-            ),
-            None => "It was never used. Calls with it fail from now on, on all nodes.".to_owned(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -164,6 +170,9 @@ mod tests {
             networks: vec![EVIL.into()],
             calls: 40,
             refused: 30,
+            flag: Some(EVIL.into()),
+            consequence: EVIL.into(),
+            uses: Uses { routes: vec![(EVIL.into(), 40)], addresses: vec![(EVIL.into(), 40)] },
             ..Row::default()
         };
         let rows = vec![row(State::Active), row(State::Ending), row(State::Expired), row(State::Revoked)];
@@ -188,6 +197,7 @@ mod tests {
         check(&html);
         assert!(!html.contains("<img") && html.contains("cmp_1_2") && html.contains("Revoke"));
         assert_eq!(html.matches("/revoke\"").count(), 2, "what has ended can't be ended again");
+        assert_eq!(html.matches("name=\"overlap\"").count(), 2, "nor rotated");
         let html = page(false).render().unwrap();
         check(&html);
         assert!(!html.contains("/revoke") && !html.contains("action=\"/admin/keys\""));

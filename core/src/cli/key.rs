@@ -29,6 +29,13 @@ pub enum Command {
     },
     /// List keys.
     List,
+    /// Make a key in the place of another one, which works until the overlap ends; print the new one, once.
+    Rotate {
+        key_id: String,
+        /// How long both work: 90m, 24h, 7d.
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = span)]
+        overlap: u64,
+    },
     /// End a key at once.
     Revoke { key_id: String },
 }
@@ -48,13 +55,16 @@ pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
                 body["expires_at"] = json!(at);
             }
             let made = client.api(Method::POST, &["keys"]).json(&body).send().await?;
-            if out.json {
-                out.show(&made, |_| {});
-            } else {
-                out.answer(made["key"].as_str().unwrap_or_default());
-                if !out.quiet {
-                    remark("Keep it now: it is not shown again.");
-                }
+            shown_once(&made, out);
+        }
+        Command::Rotate { key_id, overlap } => {
+            let client = Client::new(global)?;
+            let body = json!({ "overlap_s": overlap });
+            let made = client.api(Method::POST, &["keys", &key_id, "rotate"]).json(&body).send().await?;
+            shown_once(&made, out);
+            if !out.json && !out.quiet {
+                let ends = made["rotated_ends_at"].as_str().unwrap_or_default();
+                remark(format!("{} works until {}.", safe(&key_id), safe(ends)));
             }
         }
         Command::List => {
@@ -71,20 +81,65 @@ pub async fn run(command: Command, global: &Global, out: Output) -> Outcome {
     Ok(())
 }
 
+fn shown_once(made: &Value, out: Output) {
+    if out.json {
+        out.show(made, |_| {});
+        return;
+    }
+    out.answer(made["key"].as_str().unwrap_or_default());
+    if !out.quiet {
+        remark("Keep it now: it is not shown again.");
+    }
+}
+
+/// `24h` in seconds.
+fn span(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no time such as 90m, 24h or 7d");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let n: u64 =
+        text.strip_suffix(unit).and_then(|n| n.parse().ok()).filter(|n| *n <= 100_000_000).ok_or_else(wrong)?;
+    match unit {
+        's' => Ok(n),
+        'm' => Ok(n * 60),
+        'h' => Ok(n * 3_600),
+        'd' => Ok(n * 86_400),
+        _ => Err(wrong()),
+    }
+}
+
 fn rows(found: &Value) -> Vec<Vec<String>> {
     let mut rows = vec![["KEY ID", "NAME", "SCOPES", "CREATED", "LAST USED", "STATE"].map(str::to_owned).to_vec()];
     for key in found["items"].as_array().into_iter().flatten() {
         let text = |k: &str| key[k].as_str().unwrap_or("–").to_owned();
         let scopes: Vec<_> = key["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let state = if key["revoked_at"].is_string() { "revoked" } else { "active" };
+        let state = match (key["revoked_at"].as_str(), key["expires_at"].as_str()) {
+            (Some(_), _) => "revoked".to_owned(),
+            (None, Some(ends)) => format!("until {ends}"),
+            (None, None) => "active".to_owned(),
+        };
         rows.push(vec![
             text("key_id"),
             text("name"),
             scopes.join(","),
             text("created_at"),
             text("last_used_at"),
-            state.to_owned(),
+            state,
         ]);
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlap_is_a_number_with_a_unit() {
+        for (text, seconds) in [("30s", 30), ("90m", 5_400), ("24h", 86_400), ("7d", 604_800), ("0s", 0)] {
+            assert_eq!(span(text), Ok(seconds));
+        }
+        for wrong in ["", "h", "24", "-1h", "1w", "é", "99999999999999999999d"] {
+            assert!(span(wrong).is_err(), "{wrong}");
+        }
+    }
 }

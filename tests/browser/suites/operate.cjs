@@ -172,6 +172,43 @@ exports.checks = {
     await page.context().close();
   },
 
+  async 'what is done with all that match keeps to the filters, and each button does its own act'(browser, server) {
+    relay.answer = byDomain({ 'east.example': '554 5.7.1 not welcome here', 'far.example': '554 5.7.1 not welcome here' });
+    const sent = [...['e0', 'e1', 'e2'].map((user) => mail(user, 'east.example')), mail('f0', 'far.example')].map((body) => server.send(body));
+    for (const { notification_id: id } of await Promise.all(sent)) await state(server, id, 'dead');
+    const page = await console_(browser, server, '/admin/dead');
+    const sift = page.getByRole('search', { name: 'Filter' });
+    await sift.getByLabel('Destination').fill('east.example');
+    await sift.getByLabel('Since').fill('1h');
+    await sift.getByRole('button', { name: 'Filter' }).click();
+    await page.waitForURL(/dead\?destination=east\.example&since=1h$/);
+    await page.getByRole('link', { name: 'Without to: east.example' }).waitFor();
+    assert.equal(await page.locator('#dead tbody tr').count(), 1);
+
+    await page.getByRole('link', { name: 'One by one' }).click();
+    await page.locator('tbody input[type=checkbox]').nth(1).check();
+    await page.locator('[data-bulk]').getByRole('button', { name: 'Discard' }).click();
+    const dialog = page.locator('dialog.sure');
+    await dialog.getByRole('heading', { name: 'Discard the 1 selected?' }).waitFor();
+    await dialog.getByRole('button', { name: 'Keep' }).click();
+
+    await page.locator('#dead form.filters select[name=by]').selectOption('websocket');
+    await page.locator('#dead form.filters').getByRole('button', { name: 'Move' }).click();
+    await dialog.getByRole('heading', { name: /Send all that match by another channel, 3 deliveries/ }).waitFor();
+    await dialog.getByRole('button', { name: 'Move' }).click();
+    await page.locator('.toast', { hasText: '3 deliveries go by websocket now.' }).waitFor();
+    assert.equal((await audit(server, 'delivery.move'))[0].detail.moved, 3);
+    await page.goto(`${server.url}/admin/dead?destination=far.example`);
+    await page.getByRole('button', { name: 'Discard all that match' }).click();
+    await dialog.getByRole('heading', { name: 'Discard all that match, 1 delivery?' }).waitFor();
+    await dialog.getByRole('button', { name: 'Discard all that match' }).click();
+    await page.locator('.toast', { hasText: '1 dead letter discarded.' }).waitFor();
+    assert.equal(relay.mails.filter((text) => text.includes('east.example')).length, 0, 'nothing was retried');
+    relay.answer = '250 2.0.0 taken';
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  },
+
   async 'who may only look finds no way to act'(browser, server) {
     const [dead] = (await server.api('GET', '/notifications?state=dead&limit=1')).items;
     const pages = [

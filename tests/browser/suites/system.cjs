@@ -68,6 +68,14 @@ module.exports = {
     await page.screenshot({ path: require('node:path').join(require('../lib.cjs').pictures, 'key-made.png') });
     await page.getByRole('link', { name: 'Done, I have it' }).click();
     const row = page.locator('tbody tr', { hasText: 'browser' }).first();
+    await row.getByRole('button', { name: 'Rotate' }).click();
+    const turn = page.getByRole('group', { name: /^Rotate browser/ });
+    await turn.getByRole('combobox').selectOption({ label: '7 days' });
+    await turn.getByRole('button', { name: 'Rotate' }).click();
+    await page.getByText('The key before it works until').waitFor();
+    assert.notEqual(await page.locator('#made').innerText(), key);
+    await page.getByRole('link', { name: 'Done, I have it' }).click();
+    await page.locator('tbody tr', { hasText: 'browser' }).nth(1).getByText('Ending').waitFor();
     await row.getByRole('button', { name: 'Revoke' }).click();
     const dialog = page.locator('dialog.sure');
     await dialog.getByText('fail from now on').waitFor();
@@ -76,6 +84,10 @@ module.exports = {
     await row.getByRole('button', { name: 'Revoke' }).click();
     await dialog.getByRole('button', { name: 'Revoke' }).click();
     await page.locator('tbody tr', { hasText: 'browser' }).getByText('Revoked').waitFor({ timeout: DEADLINE });
+    const old = page.locator('tbody tr', { hasText: 'Ending' });
+    await old.getByRole('button', { name: 'Revoke' }).click();
+    await dialog.getByRole('button', { name: 'Revoke' }).click();
+    await page.locator('tbody tr', { hasText: 'browser' }).getByText('Revoked').nth(1).waitFor({ timeout: DEADLINE });
     const refused = await fetch(`${server.url}/api/v1/notifications`, { headers: { authorization: `Bearer ${key}` } });
     assert.equal(refused.status, 401);
     await clean(page);
@@ -95,7 +107,7 @@ module.exports = {
     await log.locator('#pill a').click();
     await log.locator('tbody tr', { hasText: 'channel.pause' }).first().waitFor();
     await log.getByRole('link', { name: 'channel.pause' }).first().click();
-    await log.getByRole('link', { name: /Remove the filter action/ }).waitFor();
+    await log.getByRole('link', { name: 'Without action: channel.pause' }).waitFor();
     await fetch(`${server.url}/api/v1/channels/email/resume`, { method: 'POST', headers: { authorization: `Bearer ${server.key}` } });
     await clean(log);
     await log.context().close();

@@ -202,7 +202,7 @@ module.exports = {
   },
 
   async 'the dead letters have an empty state, and no page of them scrolls sideways'(browser, server) {
-    for (const path of ['/admin/dead', '/admin/dead?all=1', '/admin/dead?tab=poison']) {
+    for (const path of ['/admin/dead', '/admin/dead?all=1', '/admin/dead?channel=email&destination=&since=24h', '/admin/dead?tab=poison']) {
       const page = await console_(browser, server, path);
       await page.locator('#dead').waitFor();
       await fits(page, path);

@@ -207,6 +207,9 @@ async fn an_unreadable_message_is_shown_taken_again_or_discarded() {
         page = dana.get(path).await;
     }
     assert!(page.body.contains("onerror") && !page.body.contains("<img"), "shown as text");
+    let tabs = dana.get("/admin/dead").await.body;
+    let tab = tabs.split("tab=poison").nth(1).unwrap().split("</a>").next().unwrap();
+    assert!(tab.contains(">1<"), "counted beside its name: {tab}");
     assert!(sam.get(path).await.body.contains("hidden from your role"));
     let id = page.body.split("/admin/dead/poison/").nth(1).unwrap().split('/').next().unwrap().to_owned();
     let again = dana.post(&format!("/admin/dead/poison/{id}/again"), &[("csrf", &token), ("back", path)]).await;
@@ -333,4 +336,70 @@ async fn a_dead_letter_is_corrected_and_sent_as_a_new_version() {
     assert_eq!(relay.received().len(), 1);
     let looked = host.api().get("/api/v1/audit?action=notification.reveal").await.expect(200);
     assert_eq!(looked["items"].as_array().unwrap().len(), 1, "who looked at a message is kept");
+}
+
+#[tokio::test]
+async fn filters_stand_in_the_address_and_an_act_takes_what_they_show() {
+    let relay = SmtpServer::start().await;
+    let host = TestHost::builder().mail_to(relay.address).start().await;
+    die(&host, &relay, 4, "north.example", REFUSED).await;
+    die(&host, &relay, 2, "south.example", REFUSED).await;
+    let last = host.api().get("/api/v1/dead_letters?limit=100").await.expect(200)["items"].as_array().unwrap().clone();
+    let between = last.iter().filter(|d| d["recipient"].as_str().unwrap().ends_with("south.example"));
+    let between = between.map(|d| d["settled_at"].as_str().unwrap().to_owned()).min().unwrap();
+    let mut dana = signed_in(&host, "dana", "operator").await;
+    let token = dana.token().await;
+
+    let asked = dana
+        .get("/admin/dead?f=1&channel=email&destination=south.example&reason=&error=&user=&since=24h&until=&keep=")
+        .await;
+    let path = asked.location.unwrap();
+    assert_eq!(path, "/admin/dead?channel=email&destination=south.example&since=24h");
+    let page = dana.get(&path).await.body;
+    assert!(group(&page, "south.example").is_some() && group(&page, "north.example").is_none());
+    for chip in ["Without channel: email", "Without to: south.example", "Without since: 24h"] {
+        assert!(page.contains(chip), "{chip}");
+    }
+    assert!(page.contains("Retry all that match") && page.contains("/admin/dead/export?channel=email"));
+    let items = dana.get(&format!("{path}&all=1")).await.body;
+    assert_eq!(items.matches("<tr id=\"d-").count(), 2);
+    let wrong = dana.get("/admin/dead?since=%3Cimg%20src%3Dx%3E").await.body;
+    assert!(wrong.contains("is no time") && !wrong.contains("<img"));
+
+    // By time: what died before the second lot.
+    let until = between.replace(':', "%3A");
+    let page = dana.get(&format!("/admin/dead?until={until}")).await.body;
+    assert_eq!(count(group(&page, "north.example").unwrap()), "4");
+    assert!(group(&page, "south.example").is_none());
+    let fields = cause(group(&page, "north.example").unwrap());
+    assert!(fields.contains(&("until".to_owned(), between.clone())), "a group's form keeps to the time: {fields:?}");
+
+    // A wrong filter of an act is refused: less said would take more.
+    for (name, value) in [("since", "yesterday"), ("rate", "ten"), ("rate", "1001")] {
+        let refused = dana.post("/admin/dead/retry", &[("csrf", &token), ("sure", "1"), (name, value)]).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{name}={value}");
+    }
+    let form = [("csrf", token.as_str()), ("until", &between), ("rate", "50"), ("back", "/admin/dead")];
+    let asked = dana.post("/admin/dead/retry", &form).await.body;
+    assert!(asked.contains("Retry 4 deliveries?") && asked.contains("All that match: until"), "{asked}");
+    assert!(asked.contains("At 50 a second it takes about"), "{asked}");
+    let mut sure = form.to_vec();
+    sure.push(("sure", "1"));
+    dana.post("/admin/dead/retry", &sure).await;
+    relay.wait_for(4).await;
+    let page = dana.wait_for("/admin/dead", "4 of 4").await;
+    assert!(group(&page, "north.example").is_none(), "all of these");
+    assert_eq!(count(group(&page, "south.example").unwrap()), "2", "and none of the others");
+
+    // The rows' own form with nothing ticked is about nothing.
+    for act in ["retry", "discard", "move"] {
+        let form = [("csrf", token.as_str()), ("picked", "1"), ("by", "websocket"), ("sure", "1")];
+        dana.post(&format!("/admin/dead/{act}"), &form).await;
+        assert!(dana.get("/admin/dead").await.body.contains("Nothing was selected."), "{act}");
+    }
+
+    let file = dana.get("/admin/dead/export?as=ndjson&destination=south.example&since=1h").await.body;
+    assert_eq!(file.lines().count(), 2, "{file}");
+    let asked = dana.post("/admin/dead/discard", &[("csrf", &token), ("destination", "south.example")]).await.body;
+    assert!(asked.contains("Discard 2 dead letters?") && asked.contains("All that match: south.example"), "{asked}");
 }

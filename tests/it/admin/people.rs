@@ -223,6 +223,13 @@ async fn a_key_is_shown_once_works_overlaps_and_ends() {
     dana.post(&fence, &[("csrf", &csrf), ("networks", "")]).await;
     assert_eq!(call(&first).await, 200);
 
+    let undo = dana.post(&fence, &[("csrf", &csrf), ("networks", "203.0.113.0/24")]).await;
+    assert_eq!(undo.status, StatusCode::SEE_OTHER);
+    let page = dana.get("/admin/keys").await.body;
+    let way_back = "type=\"hidden\" name=\"networks\" value=\"\"";
+    assert!(page.contains(way_back) && page.contains(">Undo<"), "the message offers to undo: {page}");
+    dana.post(&fence, &[("csrf", &csrf), ("networks", "")]).await;
+
     let asked = dana.post(&format!("/admin/keys/{id}/revoke"), &[("csrf", &csrf)]).await;
     assert!(asked.body.contains("Revoke") && asked.body.contains("fail from now on"));
     assert_eq!(call(&first).await, 200, "asking ends nothing");
@@ -234,6 +241,86 @@ async fn a_key_is_shown_once_works_overlaps_and_ends() {
     let mut eli = signed_in(&host, "eli", "operator").await;
     let theirs = eli.get("/admin/keys").await.body;
     assert!(theirs.contains("cmp_") && !theirs.contains("/revoke") && !theirs.contains("Make key"));
+}
+
+#[tokio::test]
+async fn what_used_a_key_is_told_before_it_ends_and_odd_use_is_flagged() {
+    let mut host = TestHost::start().await;
+    let mut dana = signed_in(&host, "dana", "owner").await;
+    let csrf = dana.token().await;
+    let body = json!({"name": "checkout", "scopes": ["send"]});
+    let made = host.api().post("/api/v1/keys", &body).await.expect(201);
+    let (id, secret) = (made["key_id"].as_str().unwrap().to_owned(), made["key"].as_str().unwrap().to_owned());
+    let api = host.api().with_key(&secret);
+    for _ in 0..3 {
+        api.send(&json!({"user_id": "ada", "title": "T"})).await.expect(202);
+    }
+    // A scope that it lacks, again and again; and its id with a secret that somebody made up.
+    for _ in 0..15 {
+        api.get("/api/v1/notifications").await.problem(403);
+    }
+    let guessed = host.api().with_key(&format!("{}_{}", &secret[..36], "A".repeat(43)));
+    for _ in 0..6 {
+        guessed.get("/api/v1/notifications").await.problem(401);
+    }
+    let idle = host.api().post("/api/v1/keys", &json!({"name": "idle", "scopes": ["read"]})).await.expect(201);
+    // Written down once a minute, and when the host stops.
+    host.stop().await;
+    host.launch().await;
+    dana.base = host.url("");
+
+    let list = dana.get("/admin/keys").await.body;
+    let row = list.split(&format!("<tr id=\"k-{id}\"")).nth(1).unwrap().split("</tr>").next().unwrap();
+    assert!(row.contains("Looks leaked") && row.contains("21 answers of 401 or 403 within an hour"), "{row}");
+    assert!(list.contains("<code>POST /api/v1/notifications</code><span class=\"n\">3</span>"), "by route: {list}");
+    assert!(list.contains("<code>127.0.0.1</code><span class=\"n\">18</span>"), "by address");
+    let other = list.split(&format!("<tr id=\"k-{}\"", idle["key_id"].as_str().unwrap())).nth(1).unwrap();
+    assert!(!other.split("</tr>").next().unwrap().contains("Looks leaked"));
+    let asked = dana.post(&format!("/admin/keys/{id}/revoke"), &[("csrf", &csrf)]).await.body;
+    assert!(
+        asked.contains("it was used 18 times: GET /api/v1/notifications 15, POST /api/v1/notifications 3"),
+        "{asked}"
+    );
+    assert!(asked.contains("from 127.0.0.1 18"), "{asked}");
+}
+
+#[tokio::test]
+async fn a_rotated_key_works_to_the_end_of_its_window_and_no_longer() {
+    let host = TestHost::start().await;
+    let mut dana = signed_in(&host, "dana", "owner").await;
+    let csrf = dana.token().await;
+    let body = json!({"name": "checkout", "scopes": ["read"], "networks": ["127.0.0.0/8", "::1"]});
+    let made = host.api().post("/api/v1/keys", &body).await.expect(201);
+    let (id, first) = (made["key_id"].as_str().unwrap().to_owned(), made["key"].as_str().unwrap().to_owned());
+    let path = format!("/admin/keys/{id}/rotate");
+    let strange = dana.post(&path, &[("csrf", &csrf), ("overlap", "99999")]).await;
+    assert_eq!(strange.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let rotated = dana.post(&path, &[("csrf", &csrf), ("overlap", "72")]).await;
+    assert_eq!(rotated.status, StatusCode::CREATED, "{}", rotated.body);
+    let second = shown_once(&rotated.body, "made");
+    let call = async |key: &str| host.api().with_key(key).get("/api/v1/notifications").await.status;
+    assert_eq!((call(&first).await, call(&second).await), (200, 200));
+    let entry = &audited(&host, "key.rotate").await[0];
+    let ends: String = entry["detail"]["ends_at"].as_str().unwrap().to_owned();
+    let keys = host.api().get("/api/v1/keys").await.expect(200);
+    let row = |id: &str| keys["items"].as_array().unwrap().iter().find(|k| k["key_id"] == *id).unwrap().clone();
+    assert_eq!(row(&id)["expires_at"], *ends, "as the log says");
+    let successor = row(entry["detail"]["successor"].as_str().unwrap());
+    assert_eq!((&successor["name"], &successor["networks"]), (&json!("checkout"), &body["networks"]));
+
+    // By API and by hand the window may be anything; an end never moves away.
+    let path = format!("/api/v1/keys/{id}/rotate");
+    host.api().post(&path, &json!({"overlap_s": 2_592_001})).await.problem(422);
+    let sender = host.api().post("/api/v1/keys", &json!({"name": "m", "scopes": ["manage"]})).await.expect(201);
+    let manager = host.api().with_key(sender["key"].as_str().unwrap());
+    manager.post(&path, &json!({})).await.problem(403);
+    let again = host.api().post(&path, &json!({"overlap_s": 1})).await.expect(201);
+    assert_eq!((&again["rotated"], &again["scopes"]), (&json!(id), &json!(["read"])));
+    assert!(again["rotated_ends_at"].as_str().unwrap() < ends.as_str());
+    until("its window has ended", || async { (call(&first).await == 401).then_some(()) }).await;
+    assert_eq!((call(&second).await, call(again["key"].as_str().unwrap()).await), (200, 200));
+    host.api().post(&path, &json!({})).await.problem(404);
+    assert!(dana.get("/admin/keys").await.body.contains("Expired"));
 }
 
 #[tokio::test]

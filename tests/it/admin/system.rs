@@ -18,7 +18,7 @@ async fn the_audit_log_is_filtered_by_its_address_and_taken_away_as_lines() {
     assert!(page.contains("&#60;b&#62;reason"), "what people wrote is text");
     let only = dana.get("/admin/audit?action=channel.pause&actor=admin:dana").await.body;
     assert!(only.contains("channel.pause") && !only.contains(">key.create<"));
-    assert!(only.contains("Remove the filter action channel.pause"));
+    assert!(only.contains("Without action: channel.pause"));
     assert!(dana.get("/admin/audit?target=nothing").await.body.contains("No entry fits"));
     let file = dana.get("/admin/audit/export?actor=admin:dana").await;
     let lines: Vec<Value> = file.body.lines().map(|l| serde_json::from_str(l).expect("an object a line")).collect();
@@ -36,6 +36,56 @@ async fn the_audit_log_is_filtered_by_its_address_and_taken_away_as_lines() {
     while !text.contains(" new</a>") {
         text.push_str(&String::from_utf8_lossy(&stream.chunk().await.unwrap().unwrap()));
     }
+}
+
+#[tokio::test]
+async fn the_audit_log_is_narrowed_by_place_request_source_and_time() {
+    let host = TestHost::start().await;
+    let mut dana = signed_in(&host, "dana", "owner").await;
+    let csrf = dana.token().await;
+    let made = host.api().post("/api/v1/keys", &json!({"name": "k", "scopes": ["read"]})).await.expect(201);
+    let key = made["key_id"].as_str().unwrap().to_owned();
+    dana.post("/admin/channels/email/pause", &[("csrf", &csrf), ("reason", "<img src=x>")]).await;
+    let networks = json!({"networks": ["127.0.0.0/8"]});
+    host.api().put(&format!("/api/v1/keys/{key}/networks"), &networks).await.expect(200);
+    let entry = host.api().get("/api/v1/audit?action=key.restrict").await.expect(200)["items"][0].clone();
+    let (request, at) = (entry["request_id"].as_str().unwrap(), entry["at"].as_str().unwrap());
+
+    // The form asks for one address without what was left empty.
+    let asked = dana.get("/admin/audit?f=1&actor=&source=api&action=&since=24h&until=&address=127.0.0.1").await;
+    assert_eq!(asked.location.as_deref(), Some("/admin/audit?source=api&address=127.0.0.1&since=24h"));
+    let page = dana.get(&asked.location.unwrap()).await.body;
+    assert!(page.contains(">key.restrict<") && !page.contains(">channel.pause<"));
+    for chip in ["Without by: API", "Without from: 127.0.0.1", "Without since: 24h"] {
+        assert!(page.contains(chip), "{chip}");
+    }
+    assert!(page.contains("<del>nothing</del>") && page.contains("<ins>127.0.0.0/8</ins>"), "what it was, what it is");
+    assert!(page.contains(&format!("href=\"/admin/keys#k-{key}\"")), "its target leads to its page");
+    let shown = dana.get("/admin/audit?actor=dana&source=web").await.body;
+    assert!(shown.contains(">channel.pause<") && !shown.contains(">key.create<"), "a short name will do");
+    let one = dana.get(&format!("/admin/audit?request={request}")).await.body;
+    assert!(one.contains(">key.restrict<") && !one.contains(">key.create<"));
+    assert!(dana.get("/admin/audit?address=203.0.113.7").await.body.contains("No entry fits"));
+    let until = at.replace(':', "%3A");
+    assert!(!dana.get(&format!("/admin/audit?until={until}")).await.body.contains(">key.restrict<"));
+    let wrong = dana.get("/admin/audit?until=%3Cimg%20src%3Dx%3E").await.body;
+    assert!(wrong.contains("is no time") && !wrong.contains("<img"), "said, and text");
+
+    // The file and the API narrow alike.
+    let file = dana.get(&format!("/admin/audit/export?source=api&until={until}")).await;
+    let lines: Vec<Value> = file.body.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(lines.iter().any(|l| l["action"] == "key.create"), "{}", file.body);
+    assert!(lines.iter().all(|l| l["action"] != "key.restrict" && l["actor"] == "operator"), "{}", file.body);
+    let found = async |query: String| {
+        let body = host.api().get(&format!("/api/v1/audit?limit=100&{query}")).await.expect(200);
+        let all = body["items"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap().to_owned());
+        all.collect::<Vec<_>>()
+    };
+    assert_eq!(found(format!("request_id={request}")).await, ["key.restrict"]);
+    assert!(!found(format!("until={until}&address=127.0.0.1")).await.contains(&"key.restrict".to_owned()));
+    let system = found("source=system".into()).await;
+    assert!(system.contains(&"install".to_owned()) && !system.contains(&"key.create".to_owned()), "{system:?}");
+    host.api().get("/api/v1/audit?source=moon").await.problem(422);
 }
 
 #[tokio::test]

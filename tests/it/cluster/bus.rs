@@ -129,6 +129,18 @@ async fn a_key_revoked_here_is_refused_there(links: Links) {
         (theirs.get("/api/v1/channels").await.status == 401).then_some(())
     })
     .await;
+
+    // A rotated one ends with its window, on every node, and its successor is known at once.
+    let made = a.api().post("/api/v1/keys", &json!({"name": "r", "scopes": ["read"]})).await.expect(201);
+    let theirs = b.api().with_key(made["key"].as_str().unwrap());
+    theirs.get("/api/v1/channels").await.expect(200);
+    let rotate = format!("/api/v1/keys/{}/rotate", made["key_id"].as_str().unwrap());
+    let next = a.api().post(&rotate, &json!({"overlap_s": 1})).await.expect(201);
+    b.api().with_key(next["key"].as_str().unwrap()).get("/api/v1/channels").await.expect(200);
+    until_within(Duration::from_secs(8), "the rotated key is refused", || async {
+        (theirs.get("/api/v1/channels").await.status == 401).then_some(())
+    })
+    .await;
 }
 
 async fn a_pause_here_holds_there(links: Links) {

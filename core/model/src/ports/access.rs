@@ -54,9 +54,37 @@ pub struct KeyUse {
     pub address: Option<String>,
     /// `POST /api/v1/notifications`.
     pub route: String,
+    /// 0: it was refused at the door alone; then `address` and `route` say nothing.
     pub calls: u64,
     /// Answered with 4xx.
     pub refused: u64,
+    /// Answered with 401 or 403, or refused at the door: the key has ended, or the secret was another one.
+    pub denied: u64,
+    /// The calls, by what made them.
+    pub by: Vec<KeyUseBy>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyUseBy {
+    pub kind: UseKind,
+    /// A route or an address; empty: all beyond the first few.
+    pub name: String,
+    pub calls: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UseKind {
+    Address,
+    Route,
+}
+
+impl UseKind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Route => "route",
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

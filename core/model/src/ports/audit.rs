@@ -7,12 +7,63 @@ use super::{Actor, AuditRow, StoreResult};
 use crate::Timestamp;
 use async_trait::async_trait;
 
+/// Where an act came from. It follows from who did it, so it is not written down by whoever appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditSource {
+    /// The console.
+    Web,
+    Api,
+    /// The command line, beside a server.
+    Cli,
+    /// A link in a mail.
+    Link,
+    /// The server itself.
+    System,
+}
+
+impl AuditSource {
+    pub const ALL: [Self; 5] = [Self::Web, Self::Api, Self::Cli, Self::Link, Self::System];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Web => "web",
+            Self::Api => "api",
+            Self::Cli => "cli",
+            Self::Link => "link",
+            Self::System => "system",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == text)
+    }
+
+    /// As the column `source` of the log works it out; the exam holds the two together.
+    pub fn of(actor: &str, request_id: &str) -> Self {
+        match actor {
+            "stranger" => Self::Web,
+            "system" => Self::System,
+            "operator" if !request_id.is_empty() => Self::Api,
+            a if a.starts_with("admin:") => Self::Web,
+            a if a.starts_with("key:") => Self::Api,
+            a if a.starts_with("user:") => Self::Link,
+            _ => Self::Cli,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
     pub actor: Option<String>,
     pub action: Option<String>,
     pub target: Option<String>,
+    /// The address that it came from.
+    pub address: Option<String>,
+    pub request_id: Option<String>,
+    pub source: Option<AuditSource>,
+    /// From this moment on, and before that one.
     pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
     /// Keyset cursor: ids below this, newest first.
     pub before: Option<i64>,
     pub limit: u32,

@@ -1,6 +1,6 @@
 //! What the console shows and changes of people, and of the keys of applications, beyond what the API needs.
 
-use super::{Actor, ApiKey, StoreResult, Suppression};
+use super::{Actor, ApiKey, KeyUseBy, StoreResult, Suppression};
 use crate::{
     AppId, ChannelName, KeyId, Timestamp, UserId, UserKey,
     user::{Contact, User},
@@ -39,6 +39,19 @@ pub struct KeyCalls {
     pub calls: u64,
     /// Answered with 4xx.
     pub refused: u64,
+    /// Answered with 401 or 403, or refused at the door.
+    pub denied: u64,
+    /// The most of those within one hour.
+    pub denied_peak: u64,
+    /// Different ones that it came from, as far as they are told apart.
+    pub addresses: u64,
+}
+
+/// What used a key, over the hours that were asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyUsed {
+    pub key: KeyId,
+    pub by: KeyUseBy,
 }
 
 /// As far as figures of people count.
@@ -94,8 +107,23 @@ pub trait PeopleStore: Send + Sync + 'static {
         overlap: Duration,
         actor: &Actor,
     ) -> StoreResult<Option<ApiKey>>;
-    /// From where a key may be used; empty: from anywhere. Audited. False: it is not there or revoked.
-    async fn restrict_key(&self, app: &AppId, id: KeyId, networks: &[String], actor: &Actor) -> StoreResult<bool>;
+    /// From where a key may be used; empty: from anywhere. Audited. From where it could be before; `None`: it is not there
+    /// or revoked.
+    async fn restrict_key(
+        &self,
+        app: &AppId,
+        id: KeyId,
+        networks: &[String],
+        actor: &Actor,
+    ) -> StoreResult<Option<Vec<String>>>;
     /// What each key of the app did since then, by the hour that it fell in.
     async fn key_calls(&self, app: &AppId, since: Timestamp) -> StoreResult<Vec<KeyCalls>>;
+    /// What used this key, or each, since then; most calls first, `limit` rows.
+    async fn key_uses(
+        &self,
+        app: &AppId,
+        key: Option<KeyId>,
+        since: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<KeyUsed>>;
 }

@@ -38,6 +38,22 @@ pub struct DeadWhich {
     /// Domain of the address or host of the URL; empty when there is none.
     pub destination: Option<String>,
     pub user: Option<UserId>,
+    /// Given up on from this moment on, and before that one.
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+}
+
+/// Where one is in a list of dead letters: behind the one with this id that was given up on then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadPlace {
+    pub at: Timestamp,
+    pub id: DeliveryId,
+}
+
+impl DeadPlace {
+    pub fn of(row: &DeliveryRow) -> Self {
+        Self { at: row.settled_at.unwrap_or(row.created_at), id: row.id }
+    }
 }
 
 /// Dead letters with one cause.
@@ -120,11 +136,11 @@ pub trait TriageStore: Send + Sync + 'static {
 
     /// Largest first.
     async fn dead_groups(&self, which: &DeadWhich, limit: u32) -> StoreResult<Vec<DeadGroup>>;
-    /// Newest first, each with its last attempt.
+    /// Who was given up on last stands first; each with its last attempt.
     async fn dead_items(
         &self,
         which: &DeadWhich,
-        before: Option<DeliveryId>,
+        before: Option<DeadPlace>,
         limit: u32,
     ) -> StoreResult<Vec<DeliveryRow>>;
     /// Counted as far as `limit`.
@@ -183,6 +199,8 @@ pub trait TriageStore: Send + Sync + 'static {
     /// Newest first: those under way, and those that ended within the hour.
     async fn tasks(&self) -> StoreResult<Vec<TaskRow>>;
 
+    /// Messages that nobody could read, counted as far as `limit`.
+    async fn poison_count(&self, limit: u32) -> StoreResult<u64>;
     /// With the whole message, byte for byte.
     async fn poison_message(&self, id: i64) -> StoreResult<Option<(PoisonRow, Vec<u8>)>>;
     /// Audited. False: it is gone.

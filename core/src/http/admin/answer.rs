@@ -74,6 +74,18 @@ impl Posted {
     pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
     }
+    /// With another value where this name stands.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: String) -> Self {
+        if let Some((_, old)) = self.0.iter_mut().find(|(k, _)| k == key) {
+            *old = value;
+        }
+        self
+    }
+    #[cfg(test)]
+    pub fn of(pairs: &[(&str, &str)]) -> Self {
+        Self(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
     /// What the admin wrote, without the token and the answer to an ask.
     fn asked(&self) -> Vec<(String, String)> {
         self.0.iter().filter(|(k, _)| !["csrf", "sure", "word"].contains(&k.as_str())).cloned().collect()

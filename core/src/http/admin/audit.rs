@@ -6,6 +6,8 @@ use super::{
     console_frame,
     gate::{LOOK, READ},
     live::{self, Drawn, Live},
+    search::moment,
+    segment,
 };
 use crate::{
     http::{page::page, problem::ApiResult},
@@ -16,21 +18,21 @@ use axum::{
     body::Body,
     extract::{RawQuery, State},
     http::{HeaderMap, header},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
 };
 use bytes::Bytes;
 use campanile_admin_ui::{
-    pages::audit as ui,
+    pages::{audit as ui, notifications::Chip},
     pieces::{Empty, Footer, Here, Pager, Part, Pill},
 };
 use campanile_model::{
     Timestamp,
-    ports::{AuditFilter, AuditRow},
+    ports::{AuditFilter, AuditRow, AuditSource},
 };
-use chrono::TimeDelta;
 use futures_util::stream;
 use serde_json::json;
 use std::{convert::Infallible, sync::Arc};
+use uuid::Uuid;
 
 const PATH: &str = "/admin/audit";
 const ROWS: u32 = 50;
@@ -44,12 +46,22 @@ pub fn routes() -> Routes {
     Routes::new().get(PATH, LOOK, show).get("/admin/audit/export", READ, export)
 }
 
+/// The names of what is asked for in the address, and what people call them.
+const ASKED: [(&str, &str); 8] = [
+    ("actor", "who"),
+    ("action", "action"),
+    ("target", "target"),
+    ("source", "by"),
+    ("address", "from"),
+    ("request", "request"),
+    ("since", "since"),
+    ("until", "until"),
+];
+
+/// The page as its address says it, in the order of [`ASKED`].
 #[derive(Clone, Debug, Default)]
 struct Asked {
-    actor: String,
-    action: String,
-    target: String,
-    since: String,
+    texts: [String; 8],
     before: Option<i64>,
     /// The newest entry that the page shows.
     top: i64,
@@ -57,54 +69,76 @@ struct Asked {
 
 impl Asked {
     fn read(query: &live::Query) -> Self {
-        let text = |key| query.get(key).trim().chars().take(300).collect::<String>();
         Self {
-            actor: text("actor"),
-            action: text("action"),
-            target: text("target"),
-            since: text("since"),
+            texts: ASKED.map(|(key, _)| query.get(key).trim().chars().take(300).collect()),
             before: query.get("before").parse().ok(),
             top: query.get("top").parse().unwrap_or_default(),
         }
     }
 
+    fn pairs(&self) -> impl Iterator<Item = (&'static str, &'static str, &String)> {
+        ASKED.into_iter().zip(&self.texts).map(|((key, name), text)| (key, name, text))
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.pairs().find(|(k, ..)| *k == key).map_or("", |(.., text)| text)
+    }
+
     fn here(&self, path: &str) -> Here {
-        let before = self.before.map(|b| b.to_string()).unwrap_or_default();
-        Here::new(path)
-            .put("actor", &self.actor)
-            .put("action", &self.action)
-            .put("target", &self.target)
-            .put("since", &self.since)
-            .put("before", before)
+        let here = self.pairs().fold(Here::new(path), |here, (key, _, text)| here.put(key, text));
+        here.put("before", self.before.map(|b| b.to_string()).unwrap_or_default())
     }
 
     fn is_filtered(&self) -> bool {
-        [&self.actor, &self.action, &self.target, &self.since].iter().any(|t| !t.is_empty())
+        self.texts.iter().any(|t| !t.is_empty())
     }
 
     fn filter(&self, now: Timestamp, limit: u32) -> AuditFilter {
-        let given = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
+        let given = |key| Some(self.text(key).to_owned()).filter(|t| !t.is_empty());
         AuditFilter {
-            actor: given(&self.actor),
-            action: given(&self.action),
-            target: given(&self.target),
-            since: since(&self.since, now),
+            actor: given("actor").map(|who| whole_name(&who)),
+            action: given("action"),
+            target: given("target"),
+            address: given("address"),
+            request_id: given("request"),
+            source: AuditSource::parse(self.text("source")),
+            since: moment(self.text("since"), now),
+            until: moment(self.text("until"), now),
             before: self.before,
             limit,
         }
     }
+
+    /// What of it means nothing; the list is shown without it.
+    fn hint(&self, now: Timestamp) -> Option<String> {
+        let filter = self.filter(now, 1);
+        let unread = [
+            ("source", filter.source.is_none(), "no place that acts come from"),
+            ("since", filter.since.is_none(), "no time: write 30m, 1h, 2d or 2026-11-03"),
+            ("until", filter.until.is_none(), "no time: write 30m, 1h, 2d or 2026-11-03"),
+        ];
+        let wrong = unread.into_iter().find(|(key, unread, _)| *unread && !self.text(key).is_empty());
+        wrong.map(|(key, _, why)| format!("“{}” is {why}.", self.text(key)))
+    }
+
+    fn chips(&self, here: &Here) -> Vec<Chip> {
+        let given = self.pairs().filter(|(.., text)| !text.is_empty());
+        given
+            .map(|(key, name, text)| {
+                let text = match AuditSource::parse(text) {
+                    Some(source) if key == "source" => ui::source_words(source),
+                    _ => text,
+                };
+                Chip { text: format!("{name}: {text}"), without: here.without(key) }
+            })
+            .collect()
+    }
 }
 
-/// `24h`, `7d`, or a moment; anything else is any time.
-fn since(text: &str, now: Timestamp) -> Option<Timestamp> {
-    let number = |unit: char| text.strip_suffix(unit)?.parse::<i64>().ok().filter(|n| (1..=10_000).contains(n));
-    if let Some(h) = number('h') {
-        return Some(now - TimeDelta::hours(h));
-    }
-    if let Some(d) = number('d') {
-        return Some(now - TimeDelta::days(d));
-    }
-    text.parse().ok()
+/// As the log names them: people leave out what all members' names begin with.
+fn whole_name(who: &str) -> String {
+    let whole = who.contains(':') || ["operator", "system", "stranger"].contains(&who);
+    if whole { who.to_owned() } else { format!("admin:{who}") }
 }
 
 async fn show(
@@ -113,21 +147,34 @@ async fn show(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let asked = Asked::read(&live::Query::parse(query.as_deref().unwrap_or_default()));
+    let query = live::Query::parse(query.as_deref().unwrap_or_default());
+    let asked = Asked::read(&query);
+    if query.has("f") {
+        // Without what was left empty: an address that can be copied.
+        return Ok(Redirect::to(&asked.here(PATH).without("before")).into_response());
+    }
     let facts = s.console.facts.get(&s).await;
     let here = asked.here(PATH);
     let list = list(&s, &asked).await;
     let top = list.well().and_then(|l| l.rows.first()).map_or(0, |r| r.id);
-    let chip = |name, key, value: &String| ui::Chip { name, value: value.clone(), without: here.without(key) };
-    let chips =
-        [("who", "actor", &asked.actor), ("action", "action", &asked.action), ("target", "target", &asked.target)];
+    let text = |key| asked.text(key).to_owned();
     page(&ui::Audit {
         frame: console_frame(&s, &signed, &headers, &facts, PATH),
         top,
         chain: chain(&s).await,
         pill: Pill { href: here.without("before"), ..Pill::default() },
-        chips: chips.into_iter().filter(|(_, _, v)| !v.is_empty()).map(|(n, k, v)| chip(n, k, v)).collect(),
-        since: asked.since.clone(),
+        hint: asked.hint(s.clock.now()),
+        sift: ui::Sift {
+            actor: text("actor"),
+            action: text("action"),
+            target: text("target"),
+            source: text("source"),
+            address: text("address"),
+            request: text("request"),
+            since: text("since"),
+            until: text("until"),
+            chips: asked.chips(&here),
+        },
         list,
         export: if signed.admin.role.may_read_content() {
             asked.here("/admin/audit/export").without("before")
@@ -201,9 +248,10 @@ async fn list(s: &Services, asked: &Asked) -> Part<ui::List> {
 
 fn row(r: AuditRow) -> ui::Row {
     ui::Row {
-        source: source(&r.actor, &r.request_id),
+        source: AuditSource::of(&r.actor, &r.request_id),
         refused: r.action == "console.refused" || r.action == "admin.sign_in_failed",
         detail: ui::changes(r.detail.as_ref()),
+        page: page_of(&r.action, &r.target),
         id: r.id,
         at: r.at,
         actor: r.actor,
@@ -214,16 +262,29 @@ fn row(r: AuditRow) -> ui::Row {
     }
 }
 
-fn source(actor: &str, request_id: &str) -> &'static str {
-    match actor {
-        a if a.starts_with("admin:") || a == "stranger" => "web",
-        a if a.starts_with("key:") => "API",
-        a if a.starts_with("user:") => "link in a mail",
-        "operator" if request_id.is_empty() => "command line",
-        "operator" => "API",
-        "system" => "system",
-        _ => "command line",
-    }
+/// Where what was acted on is shown; what has no page of its own leads nowhere.
+fn page_of(action: &str, target: &str) -> Option<String> {
+    let (what, verb) = action.split_once('.')?;
+    let is_id = target.parse::<Uuid>().is_ok();
+    let page = match what {
+        "key" if is_id => format!("/admin/keys#k-{target}"),
+        "notification" if is_id => format!("/admin/notifications/{target}"),
+        // The search knows which notification a delivery belongs to.
+        "delivery" if is_id => Here::new("/admin/search").put("q", target).url(),
+        "delivery" | "dead" => "/admin/dead".to_owned(),
+        "poison" => "/admin/dead?tab=poison".to_owned(),
+        "task" => "/admin/dead".to_owned(),
+        "connection" if is_id => format!("/admin/connections/{target}"),
+        "user" if verb != "erase" => format!("/admin/users/{}", segment(target)),
+        "channel" if verb == "order" => "/admin/channels".to_owned(),
+        "channel" | "instance" if !target.is_empty() => format!("/admin/channels/{}", segment(target)),
+        "plugin" => "/admin/plugins".to_owned(),
+        "suppression" => "/admin/users".to_owned(),
+        "admin" => "/admin/settings?tab=members".to_owned(),
+        "node" => "/admin/settings?tab=nodes".to_owned(),
+        _ => return None,
+    };
+    Some(page)
 }
 
 /// The filtered entries, a JSON object per line, newest first.
@@ -265,22 +326,58 @@ async fn export(State(s): State<Arc<Services>>, signed: Signed, RawQuery(query):
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::TimeDelta;
 
-    #[test]
-    fn since_is_a_span_or_a_moment() {
-        let now: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
-        assert_eq!(since("24h", now), Some(now - TimeDelta::hours(24)));
-        assert_eq!(since("7d", now), Some(now - TimeDelta::days(7)));
-        assert_eq!(since("2026-11-01T00:00:00Z", now), "2026-11-01T00:00:00Z".parse().ok());
-        for strange in ["", "h", "-1h", "99999999999999999999d", "yesterday", "é"] {
-            assert_eq!(since(strange, now), None, "{strange}");
-        }
+    fn asked(query: &str) -> Asked {
+        Asked::read(&live::Query::parse(query))
     }
 
     #[test]
-    fn an_entry_says_where_it_came_from() {
-        assert_eq!(source("admin:dana", "r"), "web");
-        assert_eq!(source("key:1", "r"), "API");
-        assert_eq!(source("system", ""), "system");
+    fn the_address_says_what_is_asked_for() {
+        let now: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
+        let all = "actor=dana&action=key.create&target=k1&source=web&address=10.0.0.1&request=r1&since=7d&until=1h";
+        let filter = asked(all).filter(now, 9);
+        assert_eq!(filter.actor.as_deref(), Some("admin:dana"), "a member's short name");
+        assert_eq!((filter.address.as_deref(), filter.request_id.as_deref()), (Some("10.0.0.1"), Some("r1")));
+        assert_eq!(filter.source, Some(AuditSource::Web));
+        assert_eq!((filter.since, filter.until), (Some(now - TimeDelta::days(7)), Some(now - TimeDelta::hours(1))));
+        assert_eq!(asked(all).here(PATH).url(), format!("{PATH}?{all}"), "whole and in order");
+        assert_eq!(asked(all).hint(now), None);
+        for name in ["system", "operator", "stranger", "key:1", "user:ada"] {
+            assert_eq!(whole_name(name), name);
+        }
+        let chips: Vec<_> = asked("source=cli&until=1h").chips(&Here::new(PATH)).into_iter().map(|c| c.text).collect();
+        assert_eq!(chips, ["by: command line", "until: 1h"]);
+        for wrong in ["since=yesterday", "until=-1h", "source=moon"] {
+            let (key, text) = wrong.split_once('=').unwrap();
+            let asked = asked(wrong);
+            assert!(asked.hint(now).unwrap().contains(text) && asked.here(PATH).url().contains(key), "{wrong}");
+        }
+        assert!(!asked("f=1&actor=&since=").is_filtered());
+    }
+
+    #[test]
+    fn a_target_leads_to_its_page_and_nothing_else_does() {
+        let id = "0192a3b4-0000-7000-8000-000000000001";
+        for (action, target, page) in [
+            ("key.rotate", id, format!("/admin/keys#k-{id}")),
+            ("notification.reveal", id, format!("/admin/notifications/{id}")),
+            ("delivery.edit", id, format!("/admin/search?q={id}")),
+            ("user.edit", "mia/\u{1f514}", "/admin/users/mia%2F%F0%9F%94%94".to_owned()),
+            ("channel.pause", "e mail", "/admin/channels/e%20mail".to_owned()),
+            ("poison.discard", "7", "/admin/dead?tab=poison".to_owned()),
+        ] {
+            assert_eq!(page_of(action, target).as_deref(), Some(page.as_str()), "{action}");
+        }
+        for (action, target) in [
+            ("console.refused", "/admin/keys"),
+            ("notification.export", "csv"),
+            ("key.create", "javascript:alert(1)"),
+            ("connection.close", "//evil.example"),
+            ("user.erase", "ada"),
+            ("install", "campanile"),
+        ] {
+            assert_eq!(page_of(action, target), None, "{action}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::{http::problem::ApiResult, services::Services};
 use async_trait::async_trait;
 use campanile_model::{
     DeliveryId,
-    ports::{DeadWhich, MoveTo, Moved, ReplayOutcome, StoreResult, TaskRow},
+    ports::{DeadPlace, DeadWhich, MoveTo, Moved, ReplayOutcome, StoreResult, TaskRow},
 };
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -54,7 +54,7 @@ pub struct Job {
     pub which: DeadWhich,
     what: What,
     rate: Option<u32>,
-    before: Option<DeliveryId>,
+    before: Option<DeadPlace>,
 }
 
 /// What is done with each.
@@ -92,7 +92,7 @@ impl Work for Job {
 
     async fn next(&mut self, s: &Services, batch: u32) -> StoreResult<Option<Step>> {
         let found = s.store.dead_items(&self.which, self.before, batch).await?;
-        let Some(last) = found.last().map(|d| d.id) else { return Ok(None) };
+        let Some(last) = found.last().map(DeadPlace::of) else { return Ok(None) };
         // Downwards past what could not be done, so that it is tried once and the end is reached.
         self.before = Some(last);
         let ids: Vec<DeliveryId> = found.into_iter().map(|d| d.id).collect();
@@ -112,13 +112,8 @@ impl Work for Job {
 }
 
 /// Those of a cause, newest first.
-pub async fn ids(
-    s: &Services,
-    which: &DeadWhich,
-    before: Option<DeliveryId>,
-    limit: u32,
-) -> ApiResult<Vec<DeliveryId>> {
-    Ok(s.store.dead_items(which, before, limit).await?.into_iter().map(|d| d.id).collect())
+pub async fn ids(s: &Services, which: &DeadWhich, limit: u32) -> ApiResult<Vec<DeliveryId>> {
+    Ok(s.store.dead_items(which, None, limit).await?.into_iter().map(|d| d.id).collect())
 }
 
 /// Writes the act down, once, and works on it beside the request.

@@ -186,7 +186,7 @@ pub fn is(wanted: Wanted, shown: ShownState) -> bool {
 }
 
 /// `30m`, `1h`, `2d` ago; a day; a time.
-fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
+pub fn moment(text: &str, now: Timestamp) -> Option<Timestamp> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Some(at);
     }

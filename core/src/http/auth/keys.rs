@@ -1,9 +1,10 @@
 //! API keys: `cmp_<id>_<secret>`, kept as SHA-256, compared in constant time.
 //!
 //! Looked-up keys are remembered for ten seconds, unknown ids too; a change is heard on the node bus at once. When a key
-//! was last used, from where and how often, is written once a minute. The fixed operator key of the configuration has every scope.
+//! was last used, from where and how often ([`used`]), is written once a minute. The fixed operator key of the
+//! configuration has every scope.
 
-use super::{bucket::Bucket, proxies};
+use super::{bucket::Bucket, proxies, used::Used};
 use crate::{config::auth::Auth, http::problem::ApiError};
 use axum::http::StatusCode;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -45,25 +46,10 @@ struct State {
     entries: HashMap<KeyId, Entry>,
     /// `None`: the operator key. Only keys that exist get one.
     buckets: HashMap<Option<KeyId>, Bucket>,
+    /// Of keys that exist.
     used: HashMap<KeyId, Used>,
     /// Rises with every change, so that a look-up begun before it leaves nothing behind.
     changes: u64,
-}
-
-/// Since the last flush.
-struct Used {
-    at: Timestamp,
-    address: Option<IpAddr>,
-    route: Route,
-    calls: u64,
-    refused: u64,
-}
-
-/// Method and path of a call, as the router names them.
-#[derive(Default)]
-struct Route {
-    method: &'static str,
-    path: String,
 }
 
 struct Entry {
@@ -106,7 +92,11 @@ impl KeyCache {
         let genuine = bool::from(key.secret_hash.ct_eq(&sha256(secret)));
         let now = self.clock.now();
         let live = key.revoked_at.is_none() && key.expires_at.is_none_or(|at| at > now);
-        Ok((genuine && live).then_some(Holder::Key(key)))
+        if !(genuine && live) {
+            self.state().used(id, now).denied();
+            return Ok(None);
+        }
+        Ok(Some(Holder::Key(key)))
     }
 
     /// Notes the use, checks from where it comes, and spends one token of the holder's rate.
@@ -124,7 +114,7 @@ impl KeyCache {
         let now = Instant::now();
         let mut state = self.state();
         if let Some(id) = id {
-            state.note(id, self.clock.now(), from, method, path);
+            state.used(id, self.clock.now()).called(from, method, path);
         }
         if let Holder::Key(key) = holder
             && !key.networks.is_empty()
@@ -146,7 +136,7 @@ impl KeyCache {
         if status.is_client_error()
             && let Some(used) = self.state().used.get_mut(&id)
         {
-            used.refused += 1;
+            used.refused(status);
         }
     }
 
@@ -178,7 +168,7 @@ impl KeyCache {
                 _ = tick.tick() => false,
                 () = draining.cancelled() => true,
             };
-            let used: Vec<_> = self.state().used.drain().map(|(key, used)| used.told(key)).collect();
+            let used = self.state().told(self.clock.now());
             if !used.is_empty()
                 && let Err(error) = self.store.touch_keys(&used).await
             {
@@ -193,28 +183,20 @@ impl KeyCache {
 }
 
 impl State {
-    fn note(&mut self, id: KeyId, at: Timestamp, address: Option<IpAddr>, method: &'static str, path: &str) {
-        let used =
-            self.used.entry(id).or_insert_with(|| Used { at, address, route: Route::default(), calls: 0, refused: 0 });
-        (used.at, used.address) = (at, address);
-        used.calls += 1;
-        // Nearly always the one before.
-        if used.route.method != method || used.route.path != path {
-            used.route = Route { method, path: path.to_owned() };
-        }
+    fn used(&mut self, id: KeyId, at: Timestamp) -> &mut Used {
+        let used = self.used.entry(id).or_default();
+        used.is_now(at);
+        used
     }
-}
 
-impl Used {
-    fn told(self, key: KeyId) -> KeyUse {
-        KeyUse {
-            key,
-            at: self.at,
-            address: self.address.map(|a| a.to_string()),
-            route: format!("{} {}", self.route.method, self.route.path),
-            calls: self.calls,
-            refused: self.refused,
-        }
+    /// What was counted since the last time; who did nothing for an hour is forgotten.
+    fn told(&mut self, now: Timestamp) -> Vec<KeyUse> {
+        let mut told = Vec::new();
+        self.used.retain(|key, used| {
+            told.extend(used.told(*key));
+            !used.is_over(now)
+        });
+        told
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use async_trait::async_trait;
-use campanile_model::ports::{Actor, StoreError, StoreResult, Ticket};
+use campanile_model::ports::{Actor, KeyUseBy, StoreError, StoreResult, Ticket, UseKind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 #[derive(Default)]
@@ -146,6 +146,23 @@ async fn the_last_uses_are_written_when_the_host_stops() {
     let [used] = &touched[..] else { panic!("{touched:?}") };
     assert_eq!((used.key, used.calls, used.refused), (row.id, 2, 1), "what is our fault is not the caller's");
     assert_eq!((used.address.as_deref(), &*used.route), (Some("10.0.0.7"), "POST /api/v1/notifications"));
+    let by = |kind, name: &str| KeyUseBy { kind, name: name.to_owned(), calls: 2 };
+    assert_eq!(used.by, [by(UseKind::Route, "POST /api/v1/notifications"), by(UseKind::Address, "10.0.0.7")]);
+}
+
+#[tokio::test]
+async fn who_comes_with_an_ended_key_or_another_secret_is_counted_with_that_key() {
+    let (cache, store, row, text) = cache("", 1, 1);
+    let (_, other) = generate(AppId::default(), "other".into(), vec![Scope::Send], now());
+    let secret = other.expose().splitn(3, '_').nth(2).unwrap();
+    assert!(cache.holder(&format!("cmp_{}_{secret}", row.id.0.simple())).await.unwrap().is_none());
+    assert!(cache.holder(other.expose()).await.unwrap().is_none(), "an invented id is nobody's");
+    store.key.lock().unwrap().as_mut().unwrap().revoked_at = Some(now());
+    cache.signal(&Signal::KeysChanged(AppId::default()));
+    assert!(cache.holder(text.expose()).await.unwrap().is_none());
+    let told = cache.state().told(now());
+    let [used] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((used.key, used.calls, used.denied), (row.id, 0, 2));
 }
 
 #[tokio::test]
@@ -158,7 +175,8 @@ async fn a_restricted_key_works_from_its_networks_alone() {
     assert_eq!(from("2001:db8::1"), Ok(()));
     assert_eq!(from("11.1.2.3"), Err("address_not_allowed"));
     assert_eq!(from("not known"), Err("address_not_allowed"));
-    assert_eq!(cache.state().used[&row.id].calls, 4, "a refused call is seen as well");
+    let told = cache.state().told(now());
+    assert_eq!((told[0].key, told[0].calls), (row.id, 4), "a refused call is seen as well");
 }
 
 #[test]

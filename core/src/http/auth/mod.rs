@@ -6,6 +6,7 @@ pub mod jwt;
 pub mod keys;
 pub mod origin;
 pub mod proxies;
+mod used;
 
 use crate::{config::Config, http::problem::ApiError, services::Services};
 use anyhow::Context;

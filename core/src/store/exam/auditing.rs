@@ -1,7 +1,7 @@
 //! The audit log: found by what is asked for, followed step by step, cut only at its old end.
 
 use super::*;
-use campanile_model::ports::{AuditFilter, AuditRow};
+use campanile_model::ports::{AuditFilter, AuditRow, AuditSource};
 use serde_json::json;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ pub(super) mod tests {
     crate::store::exam::exam!(
         the_first_entry_is_the_install,
         entries_are_found_by_whatever_is_asked,
+        entries_say_where_they_came_from,
         the_chain_is_followed_step_by_step,
         retention_moves_the_beginning_of_the_chain,
         entries_of_many_writers_are_one_chain,
@@ -51,6 +52,9 @@ async fn entries_are_found_by_whatever_is_asked(exam: Exam) {
     assert_eq!(found(&|f| f.target = text("k1")).await, ["key.revoke k1", "key.create k1"]);
     assert_eq!(found(&|f| f.since = Some(later)).await, ["user.erase ada", "key.revoke k1"]);
     assert_eq!(found(&|f| f.since = Some(later + DAY)).await, [""; 0]);
+    assert_eq!(found(&|f| f.until = Some(later)).await, ["key.create k2", "key.create k1"]);
+    assert_eq!(found(&|f| f.until = Some(later + DAY)).await.len(), 4);
+    assert_eq!(found(&|f| (f.since, f.until) = (Some(later), Some(later))).await, [""; 0]);
     let all = |f: &mut AuditFilter| {
         f.actor = text("admin:dana");
         f.action = text("key.create");
@@ -65,6 +69,40 @@ async fn entries_are_found_by_whatever_is_asked(exam: Exam) {
         f.limit = 1;
     };
     assert_eq!(found(&below).await, ["key.revoke k1"]);
+}
+
+async fn entries_say_where_they_came_from(exam: Exam) {
+    let request = |who: &str, request_id: &str| Actor { request_id: request_id.to_owned(), ..by(who) };
+    let authors = [
+        request("admin:dana", "r-7"),
+        request("stranger", "r-8"),
+        request("key:0192", "r-9"),
+        request("operator", "r-10"),
+        request("operator", ""),
+        request("user:ada", "r-11"),
+        request("system", ""),
+        request("somebody", "r-12"),
+        // Neither of them is what it begins like.
+        request("administrator", "r-13"),
+        request("keys", ""),
+    ];
+    for author in &authors {
+        exam.note(author, "test", "t", None).await.unwrap();
+    }
+    for source in AuditSource::ALL {
+        let filter = AuditFilter { source: Some(source), limit: 20, ..AuditFilter::default() };
+        let found: Vec<_> = exam.find_audit(&filter).await.unwrap().into_iter().rev().map(|r| r.actor).collect();
+        let expected = authors.iter().filter(|a| AuditSource::of(&a.who, &a.request_id) == source);
+        assert_eq!(found, expected.map(|a| a.who.clone()).collect::<Vec<_>>(), "{source:?}");
+        assert!(!found.is_empty());
+    }
+    let one = |change: AuditFilter| AuditFilter { limit: 20, ..change };
+    let by_request = one(AuditFilter { request_id: Some("r-9".into()), ..AuditFilter::default() });
+    assert_eq!(exam.find_audit(&by_request).await.unwrap()[0].actor, "key:0192");
+    let by_address = |address: &str| one(AuditFilter { address: Some(address.into()), ..AuditFilter::default() });
+    assert_eq!(exam.find_audit(&by_address("203.0.113.9")).await.unwrap().len(), authors.len());
+    assert!(exam.find_audit(&by_address("203.0.113.1")).await.unwrap().is_empty());
+    assert_eq!(exam.check_audit(None, 20).await.unwrap().broken, None, "what is worked out is not part of the chain");
 }
 
 async fn the_chain_is_followed_step_by_step(exam: Exam) {

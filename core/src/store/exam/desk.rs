@@ -139,15 +139,22 @@ async fn a_key_is_restricted_and_its_successor_with_it(exam: Exam) {
     exam.create_key(old.clone(), &actor()).await.unwrap();
     assert_eq!(exam.find_key(old.id).await.unwrap().unwrap().networks, ["10.0.0.0/8"]);
     let both = ["10.0.0.0/8".to_owned(), "2001:db8::7".to_owned()];
-    assert!(exam.restrict_key(&app, old.id, &both, &actor()).await.unwrap());
-    assert!(!exam.restrict_key(&AppId::from("other"), old.id, &[], &actor()).await.unwrap(), "another app's key");
+    let before = exam.restrict_key(&app, old.id, &both, &actor()).await.unwrap();
+    assert_eq!(before.as_deref(), Some(&["10.0.0.0/8".to_owned()][..]), "what it was, so that it can be again");
+    assert!(
+        exam.restrict_key(&AppId::from("other"), old.id, &[], &actor()).await.unwrap().is_none(),
+        "another app's key"
+    );
     assert_eq!(exam.find_key(old.id).await.unwrap().unwrap().networks, both);
     let fresh = exam.rotate_key(&app, old.id, key(2), Duration::from_hours(1), &actor()).await.unwrap().unwrap();
     assert_eq!(exam.find_key(fresh.id).await.unwrap().unwrap().networks, both, "as the first one");
     exam.revoke_key(&app, old.id, &actor()).await.unwrap();
-    assert!(!exam.restrict_key(&app, old.id, &[], &actor()).await.unwrap(), "it has ended");
+    assert!(exam.restrict_key(&app, old.id, &[], &actor()).await.unwrap().is_none(), "it has ended");
     let acts = exam.audit(None, 10).await.unwrap();
-    assert_eq!(acts.iter().filter(|a| a.action == "key.restrict").count(), 1);
+    let restricted: Vec<_> = acts.iter().filter(|a| a.action == "key.restrict").collect();
+    assert_eq!(restricted.len(), 1);
+    let detail = restricted[0].detail.as_ref().unwrap();
+    assert!(detail["before"]["networks"][0] == *both[0] && detail["after"]["networks"][1] == *both[1], "{detail}");
 }
 
 async fn people_are_counted_with_what_they_chose(exam: Exam) {

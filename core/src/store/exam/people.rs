@@ -3,7 +3,7 @@
 use super::*;
 use campanile_model::{
     KeyId,
-    ports::{ApiKey, KeyCalls, KeyUse, Scope, Ticket},
+    ports::{ApiKey, KeyCalls, KeyUse, KeyUseBy, Scope, Ticket, UseKind},
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -81,6 +81,7 @@ async fn keys_are_kept_found_and_revoked(exam: Exam) {
     assert!(!exam.app_exists(&key.app).await.unwrap());
     exam.create_key(key.clone(), &actor()).await.unwrap();
     assert!(exam.app_exists(&key.app).await.unwrap(), "made with its first key");
+    let by = |kind, name: &str, calls| KeyUseBy { kind, name: name.to_owned(), calls };
     let used = |at, route: &str| KeyUse {
         key: key.id,
         at,
@@ -88,11 +89,40 @@ async fn keys_are_kept_found_and_revoked(exam: Exam) {
         route: route.to_owned(),
         calls: 10,
         refused: 3,
+        denied: 2,
+        by: vec![by(UseKind::Route, route, 10), by(UseKind::Address, "203.0.113.7", 8), by(UseKind::Address, "", 2)],
     };
     exam.touch_keys(&[used(now, "POST /a")]).await.unwrap();
     exam.touch_keys(&[used(now - Duration::from_mins(1), "GET /b")]).await.unwrap();
     let calls = exam.key_calls(&key.app, now - Duration::from_hours(2)).await.unwrap();
-    assert_eq!(calls, [KeyCalls { key: key.id, calls: 20, refused: 6 }]);
+    let counted = |calls, refused, denied, denied_peak| KeyCalls {
+        key: key.id,
+        calls,
+        refused,
+        denied,
+        denied_peak,
+        addresses: 2,
+    };
+    // The two minutes may stand in two hours.
+    let peak = calls[0].denied_peak;
+    assert_eq!((calls, peak >= 2), (vec![counted(20, 6, 4, peak)], true));
+    let uses = exam.key_uses(&key.app, Some(key.id), now - Duration::from_hours(2), 10).await.unwrap();
+    let told: Vec<_> = uses.iter().map(|u| (u.by.kind, u.by.name.as_str(), u.by.calls)).collect();
+    let expected = [
+        (UseKind::Address, "203.0.113.7", 16),
+        (UseKind::Route, "GET /b", 10),
+        (UseKind::Route, "POST /a", 10),
+        (UseKind::Address, "", 4),
+    ];
+    assert_eq!(told, expected, "most calls first");
+    assert_eq!(exam.key_uses(&key.app, None, now - Duration::from_hours(2), 2).await.unwrap(), uses[..2]);
+    assert!(exam.key_uses(&AppId::default(), None, now - Duration::from_hours(2), 2).await.unwrap().is_empty());
+    // Somebody at the door with an ended key is counted, and is no use of it.
+    let (later, nobody) =
+        (now + Duration::from_secs(5), KeyUse { calls: 0, refused: 0, by: Vec::new(), ..used(now, "") });
+    exam.touch_keys(&[KeyUse { at: later, address: None, ..nobody }]).await.unwrap();
+    assert_eq!(exam.find_key(key.id).await.unwrap().unwrap().last_used_at, Some(now));
+    assert_eq!(exam.key_calls(&key.app, now - Duration::from_hours(2)).await.unwrap()[0].denied, 6);
     assert!(exam.key_calls(&AppId::default(), now - Duration::from_hours(2)).await.unwrap().is_empty());
     assert!(exam.key_calls(&key.app, now + Duration::from_hours(2)).await.unwrap().is_empty());
     let found = exam.find_key(key.id).await.unwrap().unwrap();
@@ -102,7 +132,8 @@ async fn keys_are_kept_found_and_revoked(exam: Exam) {
     exam.pass(Duration::from_hours(72));
     exam.touch_keys(&[used(exam.now().await.unwrap(), "POST /a")]).await.unwrap();
     let all = exam.key_calls(&key.app, now - Duration::from_hours(2)).await.unwrap();
-    assert_eq!(all, [KeyCalls { key: key.id, calls: 10, refused: 3 }], "old hours are forgotten");
+    assert_eq!(all, [counted(10, 3, 2, 2)], "old hours are forgotten");
+    assert_eq!(exam.key_uses(&key.app, None, now - Duration::from_hours(2), 10).await.unwrap().len(), 3);
     assert_eq!(exam.list_keys(&key.app).await.unwrap().len(), 1);
     assert!(exam.list_keys(&AppId::default()).await.unwrap().is_empty());
     assert!(!exam.revoke_key(&AppId::default(), key.id, &actor()).await.unwrap(), "another app's key");

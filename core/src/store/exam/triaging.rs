@@ -2,7 +2,7 @@
 
 use super::*;
 use campanile_model::ports::{
-    Counted, DeadWhich, Lane, MoveTo, Moved, NotificationFilter, ReplayOutcome, TaskRow, Whole,
+    Counted, DeadPlace, DeadWhich, Lane, MoveTo, Moved, NotificationFilter, ReplayOutcome, TaskRow, Whole,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -16,6 +16,7 @@ pub(super) mod tests {
         what_came_out_is_told_of_all_of_a_notification,
         many_are_cancelled_in_one_act,
         the_dead_are_grouped_by_their_cause,
+        the_dead_of_a_time_are_found_in_its_order,
         many_are_replayed_in_one_act,
         what_waits_for_its_next_try_is_tried_at_once,
         what_is_dead_goes_by_another_channel,
@@ -266,12 +267,63 @@ async fn the_dead_are_grouped_by_their_cause(exam: Exam) {
     assert_eq!((items.len(), items[0].id), (3, newest));
     assert_eq!(items[0].attempts.len(), 1);
     assert_eq!(items[0].attempts[0].code.as_deref(), Some("550"));
-    assert_eq!(exam.dead_items(&group, Some(items[2].id), 3).await.unwrap().len(), 1);
+    assert_eq!(exam.dead_items(&group, Some(DeadPlace::of(&items[2])), 3).await.unwrap().len(), 1);
     let by_user = DeadWhich { user: Some(UserId::from("b")), ..all() };
     assert_eq!(exam.dead_items(&by_user, None, 9).await.unwrap()[0].id, lone);
     let south = DeadWhich { destination: Some("south.example".into()), ..all() };
     assert_eq!(exam.dead_groups(&south, 10).await.unwrap().len(), 1);
     assert!(exam.dead_groups(&DeadWhich { app: AppId::from("other"), ..all() }, 10).await.unwrap().is_empty());
+}
+
+async fn the_dead_of_a_time_are_found_in_its_order(exam: Exam) {
+    // Begun first and given up on last.
+    let slow = exam.send(mail("slow").plan(|p| p.recipient = Some("slow@x.example".into()))).await;
+    let (early, _) = dead_by(&exam, "a", "x.example", "550").await;
+    exam.pass(Duration::from_hours(1));
+    let hour = exam.now().await.unwrap();
+    let (late, _) = dead_by(&exam, "b", "x.example", "550").await;
+    exam.pass(Duration::from_secs(5));
+    let claimed = exam.claim_one(slow.deliveries[0].delivery_id).await;
+    let end = Finish { code: Some("550".to_owned()), ..finish(&claimed, dead("permanent")) };
+    assert!(exam.finish(end).await.unwrap().ours);
+    let last = claimed.delivery_id;
+
+    let listed = async |which: &DeadWhich, before, limit| {
+        let rows = exam.dead_items(which, before, limit).await.unwrap();
+        (rows.iter().map(|d| d.id).collect::<Vec<_>>(), rows.last().map(DeadPlace::of))
+    };
+    let (first, place) = listed(&all(), None, 2).await;
+    assert_eq!(first, [last, late], "who was given up on last stands first");
+    let (rest, end) = listed(&all(), place, 2).await;
+    assert_eq!(rest, [early]);
+    assert_eq!(listed(&all(), end, 2).await.0, []);
+    let since = DeadWhich { since: Some(hour), ..all() };
+    let until = DeadWhich { until: Some(hour), ..all() };
+    assert_eq!(listed(&since, None, 9).await.0, [last, late]);
+    assert_eq!(listed(&until, None, 9).await.0, [early]);
+    assert_eq!((exam.dead_count(&since, 9).await.unwrap(), exam.dead_count(&until, 9).await.unwrap()), (2, 1));
+    let groups = exam.dead_groups(&until, 9).await.unwrap();
+    assert_eq!((groups.len(), groups[0].count, groups[0].sample), (1, 1, early), "an example of that time");
+    // A cause has the same times and order, and so has a person.
+    let cause = DeadWhich {
+        channel: Some(ChannelName::email()),
+        reason: Some("permanent".into()),
+        error: Some("550".into()),
+        destination: Some("x.example".into()),
+        ..since.clone()
+    };
+    let (found, place) = listed(&cause, None, 1).await;
+    assert_eq!(found, [last]);
+    assert_eq!(listed(&cause, place, 9).await.0, [late]);
+    let person = DeadWhich { user: Some(UserId::from("a")), ..all() };
+    assert_eq!(listed(&person, None, 9).await.0, [early]);
+    assert_eq!(exam.dead_groups(&person, 9).await.unwrap()[0].count, 1);
+    assert_eq!(exam.dead_count(&DeadWhich { since: Some(hour), ..person }, 9).await.unwrap(), 0);
+
+    // Whoever goes down the list and changes it as they go reaches its end.
+    let (_, place) = listed(&all(), None, 2).await;
+    exam.replay_many(&app(), &[last, late], "x", None).await.unwrap();
+    assert_eq!(listed(&all(), place, 9).await.0, [early]);
 }
 
 async fn many_are_replayed_in_one_act(exam: Exam) {
@@ -427,6 +479,8 @@ async fn a_poison_message_is_read_whole_and_discarded_once(exam: Exam) {
     let id = exam.poison(None, 1).await.unwrap()[0].id;
     let (row, raw) = exam.poison_message(id).await.unwrap().unwrap();
     assert_eq!((row.reason.as_str(), raw.len()), ("not JSON", 10_000));
+    exam.add_poison("amqp", b"{", "not JSON", Some("{}")).await.unwrap();
+    assert_eq!((exam.poison_count(10).await.unwrap(), exam.poison_count(1).await.unwrap()), (2, 1));
     assert!(exam.discard_poison(id, "poison.discard", &actor()).await.unwrap());
     assert!(!exam.discard_poison(id, "poison.discard", &actor()).await.unwrap());
     assert!(exam.poison_message(id).await.unwrap().is_none());

@@ -215,6 +215,8 @@ async fn people(ask: &Asker<'_>) {
         route: "POST /api/v1/notifications".into(),
         calls: 1,
         refused: 0,
+        denied: 0,
+        by: vec![KeyUseBy { kind: UseKind::Address, name: "10.0.0.1".into(), calls: 1 }],
     };
     ask.about("make a key", s.create_key(key, &actor())).await;
     ask.about("find a key", s.find_key(id)).await;
@@ -222,6 +224,9 @@ async fn people(ask: &Asker<'_>) {
     ask.about("note the use of keys", s.touch_keys(&[used])).await;
     ask.about("restrict a key", s.restrict_key(&app, id, &[], &actor())).await;
     ask.about("calls of keys", s.key_calls(&app, s.now().await.unwrap() - Duration::from_hours(24))).await;
+    let day = s.now().await.unwrap() - Duration::from_hours(24);
+    ask.about("what used keys", s.key_uses(&app, None, day, 1_000)).await;
+    ask.about("what used a key", s.key_uses(&app, Some(id), day, 50)).await;
     ask.about("revoke a key", s.revoke_key(&app, id, &actor())).await;
     let ticket = Ticket { user: ada, origin: None, token_expires_at: at(i64::MAX / 2_000_000) };
     ask.about("make a ticket", s.put_ticket([9; 32], ticket, Duration::from_secs(30))).await;
@@ -306,8 +311,28 @@ async fn lists(ask: &Asker<'_>, found: &mut Found) {
     ask.about("pauses", s.pauses()).await;
     ask.about("poison", s.poison(None, 50)).await;
     ask.about("poison, further", s.poison(Some(200), 50)).await;
+    ask.about("how many are poison", s.poison_count(1_000)).await;
     ask.about("audit", s.audit(None, 50)).await;
     ask.about("audit, further", s.audit(Some(1_000), 50)).await;
+    let entries = || AuditFilter { limit: 50, ..AuditFilter::default() };
+    let text = |t: &str| Some(t.to_owned());
+    let ago = |hours: u64| Some(now - Duration::from_hours(hours));
+    for (name, filter) in [
+        ("of somebody", AuditFilter { actor: text("admin:anna"), ..entries() }),
+        ("of an action", AuditFilter { action: text("key.create"), ..entries() }),
+        ("of an action that is not there", AuditFilter { action: text("none"), ..entries() }),
+        ("about a target", AuditFilter { target: text("t7"), ..entries() }),
+        ("from an address", AuditFilter { address: text("10.0.0.3"), ..entries() }),
+        ("from an address that is not there", AuditFilter { address: text("10.9.9.9"), ..entries() }),
+        ("of a request", AuditFilter { request_id: text("r100"), ..entries() }),
+        ("by the console", AuditFilter { source: Some(AuditSource::Web), ..entries() }),
+        ("by the system", AuditFilter { source: Some(AuditSource::System), ..entries() }),
+        ("by the command line", AuditFilter { source: Some(AuditSource::Cli), ..entries() }),
+        ("of a time", AuditFilter { since: ago(24 * 30), until: ago(24 * 30 - 1), ..entries() }),
+        ("of a time, further", AuditFilter { until: ago(24 * 29), before: Some(500), ..entries() }),
+    ] {
+        ask.about(&format!("audit, {name}"), s.find_audit(&filter)).await;
+    }
 }
 
 async fn triage(ask: &Asker<'_>, found: &mut Found) {
@@ -343,10 +368,23 @@ async fn triage(ask: &Asker<'_>, found: &mut Found) {
         ("of one cause", cause()),
         ("with an error", DeadWhich { error: Some("550".into()), ..all() }),
         ("of a channel that is not there", DeadWhich { channel: Some(ChannelName::from("pager")), ..all() }),
+        ("of an hour", DeadWhich { since: Some(now - Duration::from_hours(1)), ..all() }),
+        (
+            "of a day two weeks ago",
+            DeadWhich {
+                since: Some(now - Duration::from_hours(24 * 15)),
+                until: Some(now - Duration::from_hours(24 * 14)),
+                ..all()
+            },
+        ),
+        ("of one cause, of a day", DeadWhich { since: Some(now - Duration::from_hours(24)), ..cause() }),
+        ("of a person", DeadWhich { user: Some(UserId::from("u7")), ..all() }),
     ] {
         ask.about(&format!("causes of death, {name}"), s.dead_groups(&which, 50)).await;
         ask.about(&format!("the dead, {name}"), s.dead_items(&which, None, 50)).await;
         ask.about(&format!("how many are dead, {name}"), s.dead_count(&which, MANY)).await;
+        let middle = DeadPlace { at: now - Duration::from_hours(24 * 15), id: DeliveryId::new() };
+        ask.about(&format!("the dead, {name}, further"), s.dead_items(&which, Some(middle), 50)).await;
     }
     let dead = found.deliveries("SELECT id FROM deliveries WHERE state = 'dead' AND stop IS NULL LIMIT 100").await;
     ask.about("whose delivery it is", s.notification_of(&app, dead[0])).await;

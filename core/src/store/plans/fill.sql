@@ -96,8 +96,8 @@ INSERT INTO poison (source, hash, raw, reason, headers, created_at)
 SELECT 'amqp', decode(md5(i::text), 'hex'), '\x7b', 'title: is required', '{}', clock.now - i * 1000
 FROM clock, generate_series(0, {n} / 100) i;
 INSERT INTO audit (at, actor, action, target, address, request_id, hash)
-SELECT clock.now - 2592000000 + i * 1000, 'anna', (ARRAY['channel.pause', 'dead.retry', 'key.create', 'admin.sign_in'])[1 + i % 4],
-       't' || i, '10.0.0.1', 'r', decode(md5(i::text) || md5(i::text), 'hex')
+SELECT clock.now - 2592000000 + i * 1000, CASE WHEN i % 900 = 7 THEN 'system' ELSE 'admin:anna' END, (ARRAY['channel.pause', 'dead.retry', 'key.create', 'admin.sign_in'])[1 + i % 4],
+       't' || i, '10.0.0.' || i % 9, 'r' || i, decode(md5(i::text) || md5(i::text), 'hex')
 FROM clock, generate_series(0, {n} / 20) i;
 INSERT INTO api_keys (key_id, app, name, secret_hash, scopes, created_at)
 SELECT pg_temp.id(clock.now, i), 'default', 'key ' || i, decode(md5(i::text) || md5(i::text), 'hex'), 'send', clock.now
@@ -118,6 +118,9 @@ INSERT INTO user_seen (app, user_id, seen_at)
 SELECT app, user_id, clock.now - (head_seq % 60) * 86400000 FROM clock, user_state;
 INSERT INTO api_key_calls (hour, key_id, calls, refused)
 SELECT clock.now / 3600000 - h, pg_temp.id(clock.now, i), 100, 3 FROM clock, generate_series(0, 60) h, generate_series(0, 50) i;
+INSERT INTO api_key_uses (hour, key_id, kind, name, calls)
+SELECT clock.now / 3600000 - h, pg_temp.id(clock.now, i), kind, kind || '-' || h % 3, 50
+FROM clock, generate_series(0, 47) h, generate_series(0, 50) i, (VALUES ('route'), ('address')) AS k (kind);
 INSERT INTO minutes (at, node, data)
 SELECT (clock.now / 60000 - i) * 60000, pg_temp.id(clock.now, k), '{}' FROM clock, generate_series(1, 10080) i, generate_series(1, 2) k;
 INSERT INTO marks (at, subject, what)

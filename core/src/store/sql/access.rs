@@ -165,7 +165,7 @@ impl Operation for TouchKeys {
             .iter()
             .map(|u| {
                 let at = u.at.timestamp_millis();
-                (Hex(u.key.0), at, &u.address, &u.route, at.div_euclid(HOUR), u.calls, u.refused)
+                (Hex(u.key.0), at, &u.address, &u.route, at.div_euclid(HOUR), u.calls, u.refused, u.denied)
             })
             .collect();
         let rows = json_rows(&rows)?;
@@ -174,12 +174,12 @@ impl Operation for TouchKeys {
             by_engine(
                 "UPDATE api_keys SET last_used_at = j.at, last_used_from = j.address, last_used_for = j.route
                  FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS at, value ->> 2 AS address, value ->> 3 AS route
-                       FROM json_each($1)) j
+                       FROM json_each($1) WHERE value ->> 5 > 0) j
                  WHERE api_keys.key_id = j.id AND COALESCE(last_used_at, 0) <= j.at",
                 "UPDATE api_keys SET last_used_at = j.at, last_used_from = j.address, last_used_for = j.route
                  FROM (SELECT (value ->> 0)::uuid AS id, (value ->> 1)::bigint AS at, value ->> 2 AS address,
                               value ->> 3 AS route
-                       FROM jsonb_array_elements($1::jsonb)) j
+                       FROM jsonb_array_elements($1::jsonb) WHERE (value ->> 5)::bigint > 0) j
                  WHERE api_keys.key_id = j.id AND COALESCE(last_used_at, 0) <= j.at",
             )
             .bind(rows.clone()),
@@ -188,19 +188,23 @@ impl Operation for TouchKeys {
         tx.exec(
             "counting the calls of API keys",
             by_engine(
-                "INSERT INTO api_key_calls (hour, key_id, calls, refused)
-                 SELECT value ->> 4, unhex(value ->> 0), value ->> 5, value ->> 6 FROM json_each($1) WHERE true
+                "INSERT INTO api_key_calls (hour, key_id, calls, refused, denied)
+                 SELECT value ->> 4, unhex(value ->> 0), value ->> 5, value ->> 6, value ->> 7 FROM json_each($1) WHERE true
                  ON CONFLICT (hour, key_id) DO UPDATE
-                    SET calls = api_key_calls.calls + excluded.calls, refused = api_key_calls.refused + excluded.refused",
-                "INSERT INTO api_key_calls (hour, key_id, calls, refused)
-                 SELECT (value ->> 4)::bigint, (value ->> 0)::uuid, (value ->> 5)::bigint, (value ->> 6)::bigint
+                    SET calls = api_key_calls.calls + excluded.calls, refused = api_key_calls.refused + excluded.refused,
+                        denied = api_key_calls.denied + excluded.denied",
+                "INSERT INTO api_key_calls (hour, key_id, calls, refused, denied)
+                 SELECT (value ->> 4)::bigint, (value ->> 0)::uuid, (value ->> 5)::bigint, (value ->> 6)::bigint,
+                        (value ->> 7)::bigint
                  FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY AS j (value, n) ORDER BY j.n
                  ON CONFLICT (hour, key_id) DO UPDATE
-                    SET calls = api_key_calls.calls + excluded.calls, refused = api_key_calls.refused + excluded.refused",
+                    SET calls = api_key_calls.calls + excluded.calls, refused = api_key_calls.refused + excluded.refused,
+                        denied = api_key_calls.denied + excluded.denied",
             )
             .bind(rows),
         )
         .await?;
+        self.count_uses(tx, &used).await?;
         let before = (tx.now - CALLS_KEPT).div_euclid(HOUR);
         tx.exec(
             "forgetting old calls of API keys",
@@ -211,6 +215,48 @@ impl Operation for TouchKeys {
                     FOR UPDATE SKIP LOCKED)",
             )
             .bind(before),
+        )
+        .await?;
+        tx.exec(
+            "forgetting what used API keys",
+            by_engine(
+                "DELETE FROM api_key_uses WHERE hour < $1",
+                "DELETE FROM api_key_uses WHERE (hour, key_id, kind, name) IN (
+                    SELECT hour, key_id, kind, name FROM api_key_uses WHERE hour < $1 ORDER BY hour, key_id, kind, name
+                    FOR UPDATE SKIP LOCKED)",
+            )
+            .bind(before),
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+impl TouchKeys {
+    /// In one order of all that is written, for the same reason as the keys.
+    async fn count_uses(&self, tx: &mut Tx<'_>, used: &[&KeyUse]) -> StoreResult<()> {
+        let mut rows: Vec<_> = used
+            .iter()
+            .flat_map(|u| u.by.iter().map(move |by| (u.at.timestamp_millis().div_euclid(HOUR), u.key, by)))
+            .collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        rows.sort_by(|a, b| (a.0, a.1, a.2.kind, &a.2.name).cmp(&(b.0, b.1, b.2.kind, &b.2.name)));
+        let rows: Vec<_> =
+            rows.into_iter().map(|(hour, key, by)| (hour, Hex(key.0), by.kind.as_str(), &by.name, by.calls)).collect();
+        tx.exec(
+            "counting what used API keys",
+            by_engine(
+                "INSERT INTO api_key_uses (hour, key_id, kind, name, calls)
+                 SELECT value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4 FROM json_each($1) WHERE true
+                 ON CONFLICT (hour, key_id, kind, name) DO UPDATE SET calls = api_key_uses.calls + excluded.calls",
+                "INSERT INTO api_key_uses (hour, key_id, kind, name, calls)
+                 SELECT (value ->> 0)::bigint, (value ->> 1)::uuid, value ->> 2, value ->> 3, (value ->> 4)::bigint
+                 FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY AS j (value, n) ORDER BY j.n
+                 ON CONFLICT (hour, key_id, kind, name) DO UPDATE SET calls = api_key_uses.calls + excluded.calls",
+            )
+            .bind(json_rows(&rows)?),
         )
         .await?;
         Ok(())

@@ -14,7 +14,7 @@ use super::{
 use crate::store::sql::error::failed;
 use async_trait::async_trait;
 use campanile_model::ports::{
-    Actor, AuditFilter, AuditRow, AuditStore, ChainCheck, ChainMark, StoreError, StoreResult,
+    Actor, AuditFilter, AuditRow, AuditSource, AuditStore, ChainCheck, ChainMark, StoreError, StoreResult,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -173,15 +173,19 @@ impl Operation for Note {
     }
 }
 
-/// `$1` actor, `$2` action, `$3` target, `$4` since, `$5` cursor, `$6` limit. The rarest thing asked for leads.
+/// `$1` actor, `$2` action, `$3` target, `$4` since, `$5` cursor, `$6` limit, `$7` until, `$8` address, `$9` request,
+/// `$10` source. The rarest thing asked for leads.
 macro_rules! entries {
     ($lead:literal) => {
         concat!(
             "SELECT * FROM audit WHERE ",
             $lead,
             " id < $5 AND ($1 IS NULL OR actor = $1) AND ($2 IS NULL OR action = $2) AND ($3 IS NULL OR target = $3)
+              AND ($8 IS NULL OR address = $8) AND ($9 IS NULL OR request_id = $9) AND ($10 IS NULL OR source = $10)
               AND ($4 IS NULL OR id >= COALESCE((SELECT id FROM audit WHERE at >= $4 ORDER BY at, id LIMIT 1),
                                                 9223372036854775807))
+              AND ($7 IS NULL OR id < COALESCE((SELECT id FROM audit WHERE at >= $7 ORDER BY at, id LIMIT 1),
+                                               9223372036854775807))
               ORDER BY id DESC LIMIT $6"
         )
     };
@@ -208,9 +212,12 @@ fn entry(row: &Row) -> StoreResult<AuditRow> {
 impl Reads {
     pub async fn audit(&self, filter: &AuditFilter) -> StoreResult<Vec<AuditRow>> {
         let text = match filter {
+            AuditFilter { request_id: Some(_), .. } => entries!("request_id = $9 AND"),
             AuditFilter { target: Some(_), .. } => entries!("target = $3 AND"),
+            AuditFilter { address: Some(_), .. } => entries!("address = $8 AND"),
             AuditFilter { actor: Some(_), .. } => entries!("actor = $1 AND"),
             AuditFilter { action: Some(_), .. } => entries!("action = $2 AND"),
+            AuditFilter { source: Some(_), .. } => entries!("source = $10 AND"),
             _ => entries!(""),
         };
         let ask = sql(text)
@@ -219,7 +226,11 @@ impl Reads {
             .bind(filter.target.as_deref())
             .bind(filter.since.map(|at| at.timestamp_millis()))
             .bind(filter.before.unwrap_or(i64::MAX))
-            .bind(filter.limit);
+            .bind(filter.limit)
+            .bind(filter.until.map(|at| at.timestamp_millis()))
+            .bind(filter.address.as_deref())
+            .bind(filter.request_id.as_deref())
+            .bind(filter.source.map(AuditSource::as_str));
         self.fetch("audit", ask).await?.iter().map(entry).collect()
     }
 }

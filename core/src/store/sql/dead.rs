@@ -16,12 +16,18 @@ use super::{
 use async_trait::async_trait;
 use campanile_model::{
     AppId, ChannelName, DeliveryId, NotificationId, UserId,
-    ports::{Actor, DeadGroup, DeadWhich, DeliveryRow, ReplayOutcome, StoreResult},
+    ports::{Actor, DeadGroup, DeadPlace, DeadWhich, DeliveryRow, ReplayOutcome, StoreResult},
 };
 use serde_json::json;
 
-/// Everything of `$2` to `$7` that is told; the index of causes holds all that is looked at, but for a person.
+/// Everything of `$2` to `$9` that is told; the indexes hold all that is looked at, but for a person.
 macro_rules! which {
+    ($d:literal, anyone) => {
+        concat!(which!($d), " AND $7 IS NULL")
+    };
+    ($d:literal, one) => {
+        concat!(which!($d), " AND ", $d, "user_id = $7")
+    };
     ($d:literal) => {
         concat!(
             $d,
@@ -37,9 +43,11 @@ macro_rules! which {
             $d,
             "error = $5) AND ($6 IS NULL OR ",
             $d,
-            "destination = $6) AND ($7 IS NULL OR ",
+            "destination = $6) AND ",
             $d,
-            "user_id = $7)"
+            "settled_at >= $8 AND ",
+            $d,
+            "settled_at <= $9"
         )
     };
 }
@@ -63,7 +71,11 @@ macro_rules! one_cause {
             $d,
             "destination = $6 AND ($7 IS NULL OR ",
             $d,
-            "user_id = $7)"
+            "user_id = $7) AND ",
+            $d,
+            "settled_at >= $8 AND ",
+            $d,
+            "settled_at <= $9"
         )
     };
 }
@@ -72,7 +84,10 @@ fn is_one_cause(which: &DeadWhich) -> bool {
     which.channel.is_some() && which.reason.is_some() && which.error.is_some() && which.destination.is_some()
 }
 
-fn bound<'q>(ask: Sql<'q>, offset: i64, which: &'q DeadWhich) -> Sql<'q> {
+/// `$1` to `$9`. From a place on, what was given up on later is none of its business.
+fn bound<'q>(ask: Sql<'q>, offset: i64, which: &'q DeadWhich, before: Option<DeadPlace>) -> Sql<'q> {
+    let until = which.until.map(|at| at.timestamp_millis() - 1);
+    let place = before.map(|place| place.at.timestamp_millis());
     ask.bind(offset)
         .bind(which.app.as_str())
         .bind(which.channel.as_ref().map(ChannelName::as_str))
@@ -80,21 +95,24 @@ fn bound<'q>(ask: Sql<'q>, offset: i64, which: &'q DeadWhich) -> Sql<'q> {
         .bind(which.error.as_deref())
         .bind(which.destination.as_deref())
         .bind(which.user.as_ref().map(UserId::as_str))
+        .bind(which.since.map_or(i64::MIN, |at| at.timestamp_millis()))
+        .bind(place.into_iter().chain(until).min().unwrap_or(i64::MAX))
 }
 
 /// `$1` is the clock's offset in every text of this file; here nothing asks the time.
 macro_rules! groups {
-    ($engine:ident) => {
+    ($of:ident) => {
         concat!(
             "SELECT g.channel, g.reason, g.error, g.destination, g.n, g.first, g.last, g.sample, t.message
              FROM (SELECT x.channel, x.reason, x.error, x.destination, COUNT(*) AS n, MIN(x.settled_at) AS first,
                           MAX(x.settled_at) AS last, (SELECT s.id FROM deliveries s WHERE s.state = 'dead'
                             AND s.dismissed_at IS NULL AND s.app = $2 AND s.channel = x.channel AND s.reason = x.reason
-                            AND s.error = x.error AND s.destination = x.destination ORDER BY s.id DESC LIMIT 1) AS sample
+                            AND s.error = x.error AND s.destination = x.destination AND s.settled_at <= $9
+                            ORDER BY s.settled_at DESC, s.id DESC LIMIT 1) AS sample
                    FROM deliveries x WHERE ",
-            which!("x."),
+            which!("x.", $of),
             " AND $1 IS NOT NULL GROUP BY x.channel, x.reason, x.error, x.destination
-                   ORDER BY n DESC, x.channel, x.reason, x.error, x.destination LIMIT $8) g
+                   ORDER BY n DESC, x.channel, x.reason, x.error, x.destination LIMIT $10) g
              LEFT JOIN deliveries d ON d.id = g.sample
              LEFT JOIN attempts t ON t.delivery_id = g.sample AND t.attempt = d.attempt
              ORDER BY g.n DESC, g.channel, g.reason, g.error, g.destination"
@@ -102,10 +120,30 @@ macro_rules! groups {
     };
 }
 
+macro_rules! counted {
+    ($of:ident) => {
+        concat!(
+            "SELECT COUNT(*) AS n FROM (SELECT 1 AS one FROM deliveries x WHERE ",
+            which!("x.", $of),
+            " AND $1 IS NOT NULL LIMIT $10) AS few"
+        )
+    };
+}
+
+/// Behind a place, newest first.
+macro_rules! listed {
+    ($which:expr) => {
+        deliveries!(
+            $which,
+            " AND (d.settled_at < $9 OR $10 IS NULL OR d.id < $10) ORDER BY d.settled_at DESC, d.id DESC LIMIT $11"
+        )
+    };
+}
+
 impl Reads {
     pub async fn dead_groups(&self, which: &DeadWhich, limit: u32) -> StoreResult<Vec<DeadGroup>> {
-        let ask = by_engine(groups!(sqlite), groups!(postgres));
-        let rows = self.fetch("dead_groups", bound(ask, self.offset(), which).bind(limit)).await?;
+        let ask = sql(if which.user.is_some() { groups!(one) } else { groups!(anyone) });
+        let rows = self.fetch("dead_groups", bound(ask, self.offset(), which, None).bind(limit)).await?;
         rows.iter()
             .map(|row| {
                 let c = Cells::of("deliveries", row);
@@ -127,16 +165,18 @@ impl Reads {
     pub async fn dead_items(
         &self,
         which: &DeadWhich,
-        before: Option<DeliveryId>,
+        before: Option<DeadPlace>,
         limit: u32,
     ) -> StoreResult<Vec<DeliveryRow>> {
         let ask = if is_one_cause(which) {
-            deliveries!(one_cause!("d."), " AND ($8 IS NULL OR d.id < $8) ORDER BY d.id DESC LIMIT $9")
+            listed!(one_cause!("d."))
+        } else if which.user.is_some() {
+            listed!(which!("d.", one))
         } else {
-            deliveries!(which!("d."), " AND ($8 IS NULL OR d.id < $8) ORDER BY d.id DESC LIMIT $9")
+            listed!(which!("d.", anyone))
         };
         let mut snapshot = self.snapshot("dead_items").await?;
-        let ask = bound(ask, self.offset(), which).bind(before.map(|id| id.0)).bind(limit);
+        let ask = bound(ask, self.offset(), which, before).bind(before.map(|place| place.id.0)).bind(limit);
         let rows = snapshot.fetch(ask).await?;
         let mut items: Vec<DeliveryRow> =
             rows.iter().map(|row| delivery_row(Cells::of("deliveries", row))).collect::<StoreResult<_>>()?;
@@ -172,12 +212,8 @@ impl Reads {
     }
 
     pub async fn dead_count(&self, which: &DeadWhich, limit: u64) -> StoreResult<u64> {
-        const COUNT: &str = concat!(
-            "SELECT COUNT(*) AS n FROM (SELECT 1 AS one FROM deliveries x WHERE ",
-            which!("x."),
-            " AND $1 IS NOT NULL LIMIT $8) AS few"
-        );
-        let ask = bound(sql(COUNT), self.offset(), which).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        let ask = sql(if which.user.is_some() { counted!(one) } else { counted!(anyone) });
+        let ask = bound(ask, self.offset(), which, None).bind(i64::try_from(limit).unwrap_or(i64::MAX));
         let row = self.fetch_opt("dead_count", ask).await?;
         row.map_or(Ok(0), |row| Cells::of("deliveries", &row).count("n"))
     }

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use campanile_model::{
     AppId, ChannelName, KeyId, Timestamp, UserId, UserKey,
     ports::{
-        Actor, ApiKey, FIGURES_MAX, KeyCalls, OptedOut, PeopleFigures, PeopleStore, StoreResult, SuppressedBy,
+        Actor, ApiKey, FIGURES_MAX, KeyCalls, KeyUsed, OptedOut, PeopleFigures, PeopleStore, StoreResult, SuppressedBy,
         Suppression, UserFilter,
     },
     user::{Contact, User},
@@ -232,12 +232,28 @@ impl PeopleStore for SqlStore {
         self.write(RotateKey { app: app.clone(), id, fresh, overlap, actor: actor.clone() }).await
     }
 
-    async fn restrict_key(&self, app: &AppId, id: KeyId, networks: &[String], actor: &Actor) -> StoreResult<bool> {
+    async fn restrict_key(
+        &self,
+        app: &AppId,
+        id: KeyId,
+        networks: &[String],
+        actor: &Actor,
+    ) -> StoreResult<Option<Vec<String>>> {
         let networks = networks.to_vec();
         self.write(RestrictKey { app: app.clone(), id, networks, actor: actor.clone() }).await
     }
 
     async fn key_calls(&self, app: &AppId, since: Timestamp) -> StoreResult<Vec<KeyCalls>> {
         self.reads.key_calls(app, since).await
+    }
+
+    async fn key_uses(
+        &self,
+        app: &AppId,
+        key: Option<KeyId>,
+        since: Timestamp,
+        limit: u32,
+    ) -> StoreResult<Vec<KeyUsed>> {
+        self.reads.key_uses(app, key, since, limit).await
     }
 }

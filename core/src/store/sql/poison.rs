@@ -94,6 +94,11 @@ impl Reads {
         Ok(Some((poison_row(c)?, c.get("raw")?)))
     }
 
+    pub async fn poison_count(&self, limit: u32) -> StoreResult<u64> {
+        let ask = sql("SELECT COUNT(*) AS n FROM (SELECT id FROM poison ORDER BY id DESC LIMIT $1) AS few").bind(limit);
+        self.fetch_opt("poison", ask).await?.map_or(Ok(0), |row| Cells::of("poison", &row).count("n"))
+    }
+
     pub async fn poison(&self, before: Option<i64>, limit: u32) -> StoreResult<Vec<PoisonRow>> {
         let rows = self
             .fetch(

@@ -410,7 +410,7 @@ impl TriageStore for SqlStore {
     async fn dead_items(
         &self,
         which: &DeadWhich,
-        before: Option<DeliveryId>,
+        before: Option<DeadPlace>,
         limit: u32,
     ) -> StoreResult<Vec<DeliveryRow>> {
         self.reads.dead_items(which, before, limit).await
@@ -480,6 +480,9 @@ impl TriageStore for SqlStore {
     }
     async fn tasks(&self) -> StoreResult<Vec<TaskRow>> {
         self.reads.tasks().await
+    }
+    async fn poison_count(&self, limit: u32) -> StoreResult<u64> {
+        self.reads.poison_count(limit).await
     }
     async fn poison_message(&self, id: i64) -> StoreResult<Option<(PoisonRow, Vec<u8>)>> {
         self.reads.poison_message(id).await

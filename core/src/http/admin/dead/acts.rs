@@ -1,6 +1,9 @@
 //! What is done with dead letters: with those that were ticked, or with all of one cause.
 
-use super::{COUNTED, named, which};
+use super::{
+    EXACT,
+    asked::{named, settled, which},
+};
 use crate::{
     http::{
         admin::{
@@ -25,6 +28,17 @@ use uuid::Uuid;
 /// So many are done while the admin waits; more go in the background.
 const AT_ONCE: u64 = 500;
 
+/// In the form of the rows.
+const PICKED: &str = "picked";
+
+/// Why an act has nothing to do.
+fn nothing(posted: &Posted, verb: &str) -> Toast {
+    if posted.has(PICKED) {
+        return Toast::bad("Nothing was selected.");
+    }
+    Toast::bad(format!("Nothing is left to {verb}: somebody was faster."))
+}
+
 /// What an act is about: what was ticked, or everything with this cause.
 enum Target {
     Ids(Vec<DeliveryId>),
@@ -35,16 +49,12 @@ impl Target {
     fn of(posted: &Posted) -> Self {
         let ids: Vec<DeliveryId> =
             posted.all("id").filter_map(|id| id.parse().ok().map(DeliveryId)).take(1_000).collect();
-        if ids.is_empty() {
-            Self::Which(which(|key| posted.has(key).then(|| posted.get(key).to_owned())))
-        } else {
-            Self::Ids(ids)
-        }
+        if ids.is_empty() { Self::Which(which(posted)) } else { Self::Ids(ids) }
     }
     async fn count(&self, s: &Services) -> ApiResult<u64> {
         match self {
             Self::Ids(ids) => Ok(ids.len() as u64),
-            Self::Which(which) => Ok(s.store.dead_count(which, COUNTED).await?),
+            Self::Which(which) => Ok(s.store.dead_count(which, EXACT).await?),
         }
     }
     fn name(&self) -> String {
@@ -53,11 +63,18 @@ impl Target {
             Self::Which(which) => named(which),
         }
     }
+    /// What the question is about, where it is more than what was ticked.
+    fn meant(&self) -> String {
+        match self {
+            Self::Ids(_) => "What was selected.".to_owned(),
+            Self::Which(which) => format!("All that match: {}.", named(which)),
+        }
+    }
     /// The deliveries themselves, where they are few.
     async fn ids(&self, s: &Services) -> ApiResult<Vec<DeliveryId>> {
         match self {
             Self::Ids(ids) => Ok(ids.clone()),
-            Self::Which(which) => bulk::ids(s, which, None, AT_ONCE as u32).await,
+            Self::Which(which) => bulk::ids(s, which, AT_ONCE as u32).await,
         }
     }
 }
@@ -69,17 +86,23 @@ pub async fn retry(
     posted: Posted,
 ) -> ApiResult<Response> {
     signed.may(&posted, Role::Operator)?;
+    let posted = settled(posted, s.clock.now())?;
     let target = Target::of(&posted);
+    let rate = rate(&posted)?;
     let count = target.count(&s).await?;
     let back = posted.get("back");
     if count == 0 {
         // Two admins pressed: the second learns why nothing is left.
-        return Ok(done(&s, &signed, &headers, back, Toast::bad("Nothing is left to retry: somebody was faster.")));
+        return Ok(done(&s, &signed, &headers, back, nothing(&posted, "retry")));
     }
     if count > 1 {
         let question = Ask {
             title: format!("Retry {}?", counted(count, "delivery")),
-            consequence: "Each begins anew, with its address and suppressions looked up again.".into(),
+            consequence: format!(
+                "{} Each begins anew, with its address and suppressions looked up again.{}",
+                target.meant(),
+                rate.map_or_else(String::new, |rate| at_rate(count, rate))
+            ),
             label: "Retry".into(),
             word: "retry",
             count,
@@ -89,7 +112,6 @@ pub async fn retry(
             return Ok(asking);
         }
     }
-    let rate = posted.get("rate").parse::<u32>().ok().filter(|r| (1..=1_000).contains(r));
     if let Target::Which(which) = &target
         && (count > AT_ONCE || rate.is_some())
     {
@@ -99,6 +121,22 @@ pub async fn retry(
     let outcomes = s.status.replay_many(&AppId::default(), &ids, &target.name(), Some(&signed.actor)).await?;
     s.console.facts.forget().await;
     Ok(done(&s, &signed, &headers, back, retried(&outcomes)))
+}
+
+/// A second; `None`: as fast as it goes. What can't be read is no full speed.
+fn rate(posted: &Posted) -> ApiResult<Option<u32>> {
+    match posted.get("rate") {
+        "" => Ok(None),
+        text => text.parse().ok().filter(|r| (1..=1_000).contains(r)).map(Some).ok_or_else(|| {
+            ApiError::invalid(vec![FieldError::new("rate", "must be a number from 1 to 1,000 a second")])
+        }),
+    }
+}
+
+/// ` At 10 a second it takes about 2 min.`
+fn at_rate(count: u64, rate: u32) -> String {
+    let ms = count as f64 / f64::from(rate) * 1_000.0;
+    format!(" At {} a second it takes about {}.", format::count(rate.into()), format::duration(ms).text())
 }
 
 async fn background(
@@ -123,6 +161,7 @@ pub async fn move_by(
     posted: Posted,
 ) -> ApiResult<Response> {
     signed.may(&posted, Role::Operator)?;
+    let posted = settled(posted, s.clock.now())?;
     let name = ChannelName::from(posted.get("by"));
     let guard = s.channels.get(&name).filter(|g| g.enabled());
     let Some(guard) = guard else {
@@ -133,14 +172,15 @@ pub async fn move_by(
     let count = target.count(&s).await?;
     let back = posted.get("back");
     if count == 0 {
-        return Ok(done(&s, &signed, &headers, back, Toast::bad("Nothing is left to move: somebody was faster.")));
+        return Ok(done(&s, &signed, &headers, back, nothing(&posted, "move")));
     }
     if count > 1 {
         let question = Ask {
             title: format!("Send {} by {name}?", counted(count, "dead letter")),
             consequence: format!(
-                "Each goes to its person's own address for {name}, if there is one and nothing stands against it. What was \
-                 given up on leaves this list."
+                "{} Each goes to its person's own address for {name}, if there is one and nothing stands against it. What was \
+                 given up on leaves this list.",
+                target.meant()
             ),
             label: format!("Send by {name}"),
             word: "move",
@@ -196,17 +236,20 @@ pub async fn discard(
     posted: Posted,
 ) -> ApiResult<Response> {
     signed.may(&posted, Role::Operator)?;
+    let posted = settled(posted, s.clock.now())?;
     let target = Target::of(&posted);
     let count = target.count(&s).await?;
     let back = posted.get("back");
     if count == 0 {
-        return Ok(done(&s, &signed, &headers, back, Toast::bad("Nothing is left to discard: somebody was faster.")));
+        return Ok(done(&s, &signed, &headers, back, nothing(&posted, "discard")));
     }
     let question = Ask {
         title: format!("Discard {}?", counted(count, "dead letter")),
-        consequence: "They leave this list and its counts. In their notifications they stay as they are, dead, until \
-                      retention removes them."
-            .into(),
+        consequence: format!(
+            "{} They leave this list and its counts. In their notifications they stay as they are, dead, until retention \
+             removes them.",
+            target.meant()
+        ),
         label: "Discard".into(),
         word: "discard",
         count,
@@ -259,4 +302,19 @@ pub async fn stop(
     let stopped = s.store.stop_task(id, &signed.actor).await?;
     let toast = if stopped { Toast::ok("It stops at its next step.") } else { Toast::bad("It has ended already.") };
     Ok(done(&s, &signed, &headers, posted.get("back"), toast))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_or_a_complaint_and_never_full_speed_by_mistake() {
+        let read = |text: &str| rate(&Posted::of(&[("rate", text)]));
+        assert_eq!((read("").unwrap(), read("10").unwrap()), (None, Some(10)));
+        for wrong in ["0", "1001", "-1", "ten", "1.5"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(at_rate(1_200, 10), " At 10 a second it takes about 2 min.");
+    }
 }

@@ -2,6 +2,7 @@
 //! messages of a queue that nobody could read.
 
 mod acts;
+mod asked;
 mod edit;
 mod poison;
 
@@ -16,17 +17,19 @@ use super::{
     notifications::counted,
 };
 use crate::{
+    console::Facts,
     http::{
         page::page,
         problem::{ApiError, ApiResult},
     },
     services::Services,
 };
+use asked::{Asked, named};
 use async_trait::async_trait;
 use axum::{
     extract::{RawQuery, State},
     http::{HeaderMap, StatusCode},
-    response::Response,
+    response::{IntoResponse, Redirect, Response},
 };
 use campanile_admin_ui::{
     format,
@@ -37,8 +40,8 @@ use campanile_admin_ui::{
     pieces::{Empty, Here, Pager, Part, Tab, Tabs},
 };
 use campanile_model::{
-    AppId, ChannelName, DeliveryId, UserId,
-    ports::{DeadWhich, Role, TaskRow},
+    ChannelName, Timestamp,
+    ports::{DeadPlace, DeadWhich, Role, TaskRow},
 };
 use chrono::TimeDelta;
 use std::sync::Arc;
@@ -46,8 +49,10 @@ use std::sync::Arc;
 /// Causes shown.
 const GROUPS: u32 = 100;
 const ROWS: u32 = 50;
-/// How far a count goes.
+/// How far a page counts, and how far a question does, which says how many it is about.
 const COUNTED: u64 = 100_000;
+const EXACT: u64 = 2_000_000;
+const POISON_COUNTED: u32 = 1_000;
 /// A bulk act whose node gave no sign for so long is over.
 const SILENT_S: i64 = 60;
 const PATH: &str = "/admin/dead";
@@ -66,85 +71,24 @@ pub fn routes() -> Routes {
         .post("/admin/dead/poison/{id}/{verb}", ACT, poison::act)
 }
 
-/// The names of a cause, in addresses and forms.
-const CAUSE: [&str; 5] = ["channel", "reason", "error", "destination", "user"];
-
-fn which(get: impl Fn(&str) -> Option<String>) -> DeadWhich {
-    DeadWhich {
-        app: AppId::default(),
-        channel: get("channel").filter(|c| !c.is_empty()).map(ChannelName::from),
-        reason: get("reason").filter(|r| !r.is_empty()),
-        // An empty error or destination is one: none was given.
-        error: get("error"),
-        destination: get("destination"),
-        user: get("user").filter(|u| !u.is_empty()).map(UserId::from),
-    }
-}
-
-fn fields(which: &DeadWhich) -> Vec<(String, String)> {
-    let value = |key: &str| match key {
-        "channel" => which.channel.as_ref().map(ToString::to_string),
-        "reason" => which.reason.clone(),
-        "error" => which.error.clone(),
-        "destination" => which.destination.clone(),
-        _ => which.user.as_ref().map(ToString::to_string),
-    };
-    CAUSE.into_iter().filter_map(|key| value(key).map(|v| (key.to_owned(), v))).collect()
-}
-
-/// `email, 550, northwind.example`; `all`.
-fn named(which: &DeadWhich) -> String {
-    let parts: Vec<String> = fields(which).into_iter().map(|(_, v)| v).filter(|v| !v.is_empty()).collect();
-    if parts.is_empty() { "all dead letters".to_owned() } else { parts.join(", ") }
-}
-
-/// The page as its address says it.
-struct Asked {
-    poison: bool,
-    /// Items, not groups.
-    open: bool,
-    which: DeadWhich,
-    before: String,
-}
-
-impl Asked {
-    fn read(query: &Query) -> Self {
-        let which = which(|key| query.has(key).then(|| query.get(key).to_owned()));
-        let cause =
-            which.reason.is_some() || which.error.is_some() || which.destination.is_some() || which.user.is_some();
-        Self {
-            poison: query.get("tab") == "poison",
-            open: cause || query.has("all"),
-            which,
-            before: query.get("before").to_owned(),
-        }
-    }
-
-    fn here(&self) -> Here {
-        let mut here = Here::new(PATH).put("tab", if self.poison { "poison" } else { "" });
-        for (key, value) in fields(&self.which) {
-            // An empty value says something here, and an address can't say it but by the key alone.
-            here = here.put_even_empty(&key, &value);
-        }
-        if self.open && fields(&self.which).is_empty() {
-            here = here.put("all", "1");
-        }
-        here.put("before", &self.before)
-    }
-}
-
 async fn show(
     State(s): State<Arc<Services>>,
     signed: Signed,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> ApiResult<Response> {
-    let asked = Asked::read(&Query::parse(query.as_deref().unwrap_or_default()));
+    let query = Query::parse(query.as_deref().unwrap_or_default());
+    let asked = Asked::read(&query, s.clock.now());
+    if query.has("f") {
+        // Without what was left empty: an address that can be copied.
+        return Ok(Redirect::to(&asked.here().url()).into_response());
+    }
     let facts = s.console.facts.get(&s).await;
     page(&ui::Dead {
         frame: console_frame(&s, &signed, &headers, &facts, "/admin/queues"),
         here: asked.here(),
-        tabs: Part::Well(tabs(&asked, facts.queues.values().map(|q| q.dead).sum())),
+        tabs: Part::Well(tabs(&s, &asked, &facts).await),
+        sift: (!asked.poison).then(|| asked.sift(&s)),
         tasks: part(&s, "tasks", "Bulk acts", tasks(&s, &signed, asked.here().url()).await),
         body: body(&s, &signed, &asked).await,
         foot: foot(&s, &facts),
@@ -152,16 +96,17 @@ async fn show(
 }
 
 pub fn live(query: &Query) -> Box<dyn Live> {
-    Box::new(Asked::read(query))
+    // Drawn at its own time, frame by frame.
+    Box::new(Asked::read(query, Timestamp::UNIX_EPOCH))
 }
 
 #[async_trait]
 impl Live for Asked {
     async fn draw(&self, s: &Arc<Services>, signed: &Signed, out: &mut Drawn) {
-        let facts = s.console.facts.get(s).await;
-        out.part("tabs", Part::Well(tabs(self, facts.queues.values().map(|q| q.dead).sum())));
-        out.part("tasks", part(s, "tasks", "Bulk acts", tasks(s, signed, self.here().url()).await));
-        match body(s, signed, self).await {
+        let (asked, facts) = (self.clone().at(s.clock.now()), s.console.facts.get(s).await);
+        out.part("tabs", Part::Well(tabs(s, &asked, &facts).await));
+        out.part("tasks", part(s, "tasks", "Bulk acts", tasks(s, signed, asked.here().url()).await));
+        match body(s, signed, &asked).await {
             ui::Body::Groups(p) => out.part("dead", p),
             ui::Body::Items(p) => out.part("dead", p),
             ui::Body::Poison(p) => out.part("dead", p),
@@ -170,14 +115,21 @@ impl Live for Asked {
     }
 }
 
-fn tabs(asked: &Asked, dead: u64) -> Tabs {
+async fn tabs(s: &Services, asked: &Asked, facts: &Facts) -> Tabs {
     let tab =
         |label: &str, href: &str, current| Tab { label: label.into(), href: href.into(), current, ..Tab::default() };
     let mut letters = tab("Dead letters", PATH, !asked.poison);
+    let dead: u64 = facts.queues.values().map(|q| q.dead).sum();
     if dead > 0 {
         (letters.count, letters.tone) = (Some(format::count(dead)), "bad");
     }
-    let poison = tab("Unreadable messages", "/admin/dead?tab=poison", asked.poison);
+    let mut poison = tab("Unreadable messages", "/admin/dead?tab=poison", asked.poison);
+    // A database that is away is said by the list.
+    let unread = s.store.poison_count(POISON_COUNTED).await.unwrap_or(0);
+    if unread > 0 {
+        let more = if unread >= u64::from(POISON_COUNTED) { "+" } else { "" };
+        (poison.count, poison.tone) = (Some(format!("{}{more}", format::count(unread))), "warn");
+    }
     Tabs { id: "tabs", label: "Queues", tabs: vec![tab("Waiting", "/admin/queues", false), letters, poison] }
 }
 
@@ -192,7 +144,7 @@ async fn body(s: &Services, signed: &Signed, asked: &Asked) -> ui::Body {
 }
 
 fn nothing(asked: &Asked) -> Empty {
-    if asked.which != (DeadWhich { app: AppId::default(), ..DeadWhich::default() }) {
+    if asked.is_filtered() {
         return Empty {
             title: "Nothing matches".into(),
             why: "What was here is retried, discarded, or has never been.".into(),
@@ -214,49 +166,63 @@ async fn groups(s: &Services, signed: &Signed, asked: &Asked) -> ApiResult<ui::G
     let more = found.len() > GROUPS as usize;
     found.truncate(GROUPS as usize);
     let content = signed.admin.role.may_read_content();
-    let groups = found.into_iter().map(|g| {
-        let href = Asked {
-            poison: false,
-            open: true,
-            which: DeadWhich {
-                channel: Some(g.channel.clone()),
-                reason: Some(g.reason.clone()),
-                error: Some(g.error.clone()),
-                destination: Some(g.destination.clone()),
-                ..asked.which.clone()
-            },
-            before: String::new(),
-        };
-        Group {
-            href: href.here().url(),
-            channel: g.channel.to_string(),
-            reason: g.reason,
-            said: g.said.filter(|_| content).map(|said| format::said_beside(&g.error, &said).to_owned()),
-            error: g.error,
-            destination: g.destination,
-            count: g.count,
-            first: g.first,
-            last: g.last,
-        }
+    let total =
+        if more { s.store.dead_count(&asked.which, COUNTED).await? } else { found.iter().map(|g| g.count).sum() };
+    let groups = found.into_iter().map(|g| Group {
+        href: asked.group(&g).here().url(),
+        channel: g.channel.to_string(),
+        reason: g.reason,
+        said: g.said.filter(|_| content).map(|said| format::said_beside(&g.error, &said).to_owned()),
+        error: g.error,
+        destination: g.destination,
+        count: g.count,
+        first: g.first,
+        last: g.last,
     });
     Ok(ui::Groups {
         groups: groups.collect(),
         more,
+        beside: asked.beside(),
+        all: all(s, signed, asked, total),
+        items: asked.one_by_one().here().url(),
         csrf: signed.csrf.clone(),
         may_act: signed.admin.role.may_act(),
         empty: nothing(asked),
         back: asked.here().url(),
+        download: download(signed, asked),
     })
 }
 
+/// As far as it was counted.
+fn words(total: u64) -> String {
+    if total >= COUNTED { format!("more than {}", format::count(COUNTED)) } else { counted(total, "delivery") }
+}
+
+/// What can be done with all that match.
+fn all(s: &Services, signed: &Signed, asked: &Asked, total: u64) -> Option<ui::All> {
+    (signed.admin.role.may_act() && total > 0).then(|| ui::All {
+        fields: asked.fields(),
+        filtered: asked.is_filtered(),
+        total,
+        total_words: words(total),
+        others: others(s, asked.which.channel.as_ref()),
+        csrf: signed.csrf.clone(),
+        back: asked.here().url(),
+    })
+}
+
+fn download(signed: &Signed, asked: &Asked) -> Option<Here> {
+    signed.admin.role.may_read_content().then(|| asked.on("/admin/dead/export"))
+}
+
 async fn items(s: &Services, signed: &Signed, asked: &Asked) -> ApiResult<ui::Items> {
-    let before = asked.before.parse().ok().map(DeliveryId);
+    let before = asked.place();
     let mut found = s.store.dead_items(&asked.which, before, ROWS + 1).await?;
     let more = found.len() > ROWS as usize;
     found.truncate(ROWS as usize);
     let total =
         if !more && before.is_none() { found.len() as u64 } else { s.store.dead_count(&asked.which, COUNTED).await? };
-    let older = found.last().filter(|_| more).map(|d| asked.here().at("before", d.id));
+    let older = found.last().filter(|_| more).map(|d| asked.behind(DeadPlace::of(d)));
     let newer = before.map(|_| asked.here().at("before", ""));
     let content = signed.admin.role.may_read_content();
     let rows = found.iter().map(|d| Item {
@@ -277,27 +243,18 @@ async fn items(s: &Services, signed: &Signed, asked: &Asked) -> ApiResult<ui::It
         attempts: d.attempt,
         at: d.settled_at.unwrap_or(d.created_at),
     });
-    let words =
-        if total >= COUNTED { format!("more than {}", format::count(COUNTED)) } else { counted(total, "delivery") };
     Ok(ui::Items {
-        fields: fields(&asked.which),
         name: named(&asked.which),
         rows: rows.collect(),
-        total,
-        pager: Pager { words: words.clone(), newer, older },
-        total_words: words,
+        pager: Pager { words: words(total), newer, older },
+        total_words: words(total),
+        all: all(s, signed, asked, total),
         csrf: signed.csrf.clone(),
         may_act: signed.admin.role.may_act(),
         empty: nothing(asked),
         back: asked.here().url(),
         others: others(s, asked.which.channel.as_ref()),
-        download: content.then(|| {
-            let mut here = Here::new("/admin/dead/export");
-            for (key, value) in fields(&asked.which) {
-                here = here.put_even_empty(&key, &value);
-            }
-            here
-        }),
+        download: download(signed, asked),
     })
 }
 
@@ -349,7 +306,7 @@ pub async fn tasks(s: &Services, signed: &Signed, back: String) -> ApiResult<ui:
 async fn export_list(State(s): State<Arc<Services>>, signed: Signed, RawQuery(query): RawQuery) -> ApiResult<Response> {
     signed.require(Role::Viewer)?;
     let query = Query::parse(query.as_deref().unwrap_or_default());
-    let asked = Asked::read(&query);
+    let asked = Asked::read(&query, s.clock.now());
     let format = export::Format::parse(query.get("as"))
         .ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "bad_request", "as must be csv or ndjson"))?;
     let detail = serde_json::json!({"as": format.as_str()});
@@ -359,7 +316,7 @@ async fn export_list(State(s): State<Arc<Services>>, signed: Signed, RawQuery(qu
 
 struct List {
     which: DeadWhich,
-    before: Option<DeliveryId>,
+    before: Option<DeadPlace>,
 }
 
 #[async_trait]
@@ -380,7 +337,7 @@ impl Sheet for List {
 
     async fn next(&mut self, s: &Services) -> ApiResult<Vec<Vec<String>>> {
         let found = s.store.dead_items(&self.which, self.before, 200).await?;
-        self.before = found.last().map(|d| d.id).or(self.before);
+        self.before = found.last().map(DeadPlace::of).or(self.before);
         Ok(found
             .iter()
             .map(|d| {
@@ -400,28 +357,5 @@ impl Sheet for List {
                 ]
             })
             .collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_group_s_address_leads_to_that_group() {
-        let which = DeadWhich {
-            app: AppId::default(),
-            channel: Some(ChannelName::email()),
-            reason: Some("permanent".into()),
-            error: Some(String::new()),
-            destination: Some("x.example".into()),
-            user: None,
-        };
-        let here = Asked { poison: false, open: true, which: which.clone(), before: String::new() }.here().url();
-        let back = Asked::read(&Query::parse(here.split_once('?').unwrap().1));
-        assert_eq!((back.which, back.open), (which.clone(), true), "{here}");
-        assert_eq!(named(&which), "email, permanent, x.example");
-        assert!(!Asked::read(&Query::parse("channel=email")).open, "a channel's causes are still grouped");
-        assert!(Asked::read(&Query::parse("all=1")).open);
     }
 }

@@ -1,13 +1,18 @@
 //! Who changed what.
 
 use crate::{
-    http::{ApiRoutes, auth::Application, extract::Params, problem::ApiResult},
+    http::{
+        ApiRoutes,
+        auth::Application,
+        extract::Params,
+        problem::{ApiError, ApiResult, FieldError},
+    },
     services::Services,
 };
 use axum::{Json, extract::State};
 use campanile_model::{
     Timestamp, clock,
-    ports::{AuditFilter, AuditRow, Scope},
+    ports::{AuditFilter, AuditRow, AuditSource, Scope},
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -27,8 +32,16 @@ struct AuditQuery {
     action: Option<String>,
     /// Only what was done to this one.
     target: Option<String>,
+    /// Only what came from this address.
+    address: Option<String>,
+    /// Only what this request did.
+    request_id: Option<String>,
+    /// `web` (the console), `api`, `cli`, `link` (in a mail) or `system`.
+    source: Option<String>,
     /// Only entries from this moment on.
     since: Option<String>,
+    /// Only entries before this moment.
+    until: Option<String>,
     /// Entries below this id: the `next_before` of the page before.
     before: Option<String>,
     /// 1 to 100; 50 when not given.
@@ -52,10 +65,28 @@ async fn list_audit(
     caller.require(Scope::Read)?;
     let limit = crate::http::api::page_size(q.limit, 50, 100)?;
     let before = crate::http::api::parsed(q.before.as_deref(), "before", "must be an id of this list")?;
-    let since = crate::http::api::parsed(q.since.as_deref(), "since", "must be a time: 2027-01-31T00:00:00Z")?;
+    let time = "must be a time: 2027-01-31T00:00:00Z";
+    let since = crate::http::api::parsed(q.since.as_deref(), "since", time)?;
+    let until = crate::http::api::parsed(q.until.as_deref(), "until", time)?;
     let given = |text: Option<String>| text.filter(|t| !t.is_empty());
-    let filter =
-        AuditFilter { actor: given(q.actor), action: given(q.action), target: given(q.target), since, before, limit };
+    let source = match given(q.source) {
+        None => None,
+        Some(text) => Some(AuditSource::parse(&text).ok_or_else(|| {
+            ApiError::invalid(vec![FieldError::new("source", "must be web, api, cli, link or system")])
+        })?),
+    };
+    let filter = AuditFilter {
+        actor: given(q.actor),
+        action: given(q.action),
+        target: given(q.target),
+        address: given(q.address),
+        request_id: given(q.request_id),
+        source,
+        since,
+        until,
+        before,
+        limit,
+    };
     let items = s.store.find_audit(&filter).await?;
     let next_before = (items.len() == limit as usize).then(|| items.last().map(|r| r.id)).flatten();
     Ok(Json(AuditBody { items, next_before }))

@@ -16,13 +16,20 @@ use campanile_model::{
     signal::Signal,
 };
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use utoipa_axum::routes;
 
 const NAME_MAX: usize = 100;
+/// How long a rotated key works beside its successor.
+const OVERLAP: Duration = Duration::from_hours(24);
+pub const OVERLAP_MAX: Duration = Duration::from_hours(24 * 30);
 
 pub fn routes() -> ApiRoutes {
-    ApiRoutes::new().routes(routes!(list_keys, create_key)).routes(routes!(revoke_key)).routes(routes!(restrict_key))
+    ApiRoutes::new()
+        .routes(routes!(list_keys, create_key))
+        .routes(routes!(revoke_key))
+        .routes(routes!(restrict_key))
+        .routes(routes!(rotate_key))
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -174,11 +181,61 @@ async fn restrict_key(
     caller.require(Scope::Manage)?;
     let networks = proxies::networks(&new.networks.join(","))
         .map_err(|why| ApiError::invalid(vec![FieldError::new("networks", why)]))?;
-    if !s.store.restrict_key(&caller.app, key_id, &networks, &caller.actor).await? {
+    if s.store.restrict_key(&caller.app, key_id, &networks, &caller.actor).await?.is_none() {
         return Err(ApiError::not_found("active key"));
     }
     s.bus.publish(Signal::KeysChanged(caller.app));
     Ok(Json(Restricted { key_id, networks }))
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Rotation {
+    /// How long the key works beside its successor: 0 to 2,592,000 (30 days); a day when not given.
+    #[schema(example = 86_400)]
+    overlap_s: Option<u64>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct RotatedKey {
+    #[serde(flatten)]
+    successor: CreatedKey,
+    /// The key in whose place it is.
+    rotated: KeyId,
+    /// When that one ends, on all nodes; sooner than asked for when it was to end sooner anyway.
+    #[serde(with = "clock::wire::option")]
+    #[schema(value_type = Option<String>, format = "date-time")]
+    rotated_ends_at: Option<Timestamp>,
+}
+
+/// Makes a key with the name, scopes and networks of another one, which ends after an overlap. Its scopes must be among the
+/// caller's own.
+#[utoipa::path(post, path = "/keys/{key_id}/rotate", tag = "operate", params(("key_id" = KeyId, Path)),
+    request_body = Rotation,
+    responses((status = 201, body = RotatedKey), (status = 404, description = "No such key, or it has ended.")))]
+async fn rotate_key(
+    State(s): State<Arc<Services>>,
+    caller: Application,
+    PathId(key_id): PathId<KeyId>,
+    JsonBody(asked): JsonBody<Rotation>,
+) -> ApiResult<(StatusCode, Json<RotatedKey>)> {
+    caller.require(Scope::Manage)?;
+    let overlap = asked.overlap_s.map_or(OVERLAP, Duration::from_secs);
+    if overlap > OVERLAP_MAX {
+        return Err(ApiError::invalid(vec![FieldError::new("overlap_s", "must be at most 2,592,000: 30 days")]));
+    }
+    let gone = || ApiError::not_found("active key");
+    let old = s.store.find_key(key_id).await?.filter(|k| k.app == caller.app).ok_or_else(gone)?;
+    // Nobody hands on what they don't have.
+    for scope in &old.scopes {
+        caller.require(*scope)?;
+    }
+    let (fresh, key) = keys::generate(caller.app.clone(), String::new(), Vec::new(), s.clock.now());
+    let made = s.store.rotate_key(&caller.app, key_id, fresh, overlap, &caller.actor).await?.ok_or_else(gone)?;
+    s.bus.publish(Signal::KeysChanged(caller.app));
+    let ends = s.store.find_key(key_id).await?.and_then(|k| k.expires_at);
+    let successor = CreatedKey { key: key.expose().to_owned(), about: made.into() };
+    Ok((StatusCode::CREATED, Json(RotatedKey { successor, rotated: key_id, rotated_ends_at: ends })))
 }
 
 #[derive(Serialize, utoipa::ToSchema)]

@@ -1,150 +1,38 @@
-//! `/admin/keys`: API keys of applications. A key is shown once, in the answer that made it; the store has its hash.
+//! What an owner does with keys: made, rotated, restricted, revoked. A key is shown once, in the answer that made it; the
+//! store has its hash.
 
-use super::{
-    Routes, Signed,
-    answer::{Ask, Posted, ask, done, part, sentence},
-    base_url, console_frame, foot,
-    gate::{LOOK, MANAGE},
-    live::{self, Drawn, Live},
-};
+use super::{PATH, Shown, draw, uses};
 use crate::{
     http::{
+        admin::{
+            Signed,
+            answer::{Ask, Posted, ask, done, sentence},
+            base_url,
+        },
         auth::{keys, proxies},
-        page::page,
         problem::{ApiError, ApiResult, FieldError},
     },
     services::Services,
 };
-use async_trait::async_trait;
 use axum::{
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use campanile_admin_ui::{
-    pages::keys as ui,
-    pieces::{Empty, Part, Toast},
-};
+use campanile_admin_ui::{pages::keys as ui, pieces::Toast};
 use campanile_model::{
     AppId, KeyId, Timestamp,
-    ports::{ApiKey, KeyCalls, Scope, StoreError},
+    ports::{ApiKey, Scope},
     signal::Signal,
 };
 use chrono::TimeDelta;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-const PATH: &str = "/admin/keys";
 const NAME_MAX: usize = 100;
-/// How long a rotated key and its successor both work.
+/// When no window is chosen.
 const OVERLAP: Duration = Duration::from_hours(24);
-/// Ended ones that are still shown.
-const ENDED: usize = 20;
-
-pub fn routes() -> Routes {
-    Routes::new()
-        .get(PATH, LOOK, show)
-        .post(PATH, MANAGE, create)
-        .post("/admin/keys/{id}/restrict", MANAGE, restrict)
-        .post("/admin/keys/{id}/revoke", MANAGE, revoke)
-        .post("/admin/keys/{id}/rotate", MANAGE, rotate)
-}
-
-struct Shown<'a> {
-    made: Option<ui::Made>,
-    form: ui::NewKey,
-    headers: &'a HeaderMap,
-}
-
-async fn show(State(s): State<Arc<Services>>, signed: Signed, headers: HeaderMap) -> ApiResult<Response> {
-    draw(&s, &signed, Shown { made: None, form: ui::NewKey::default(), headers: &headers }).await
-}
-
-async fn draw(s: &Arc<Services>, signed: &Signed, shown: Shown<'_>) -> ApiResult<Response> {
-    let facts = s.console.facts.get(s).await;
-    page(&ui::Keys {
-        frame: console_frame(s, signed, shown.headers, &facts, PATH),
-        made: shown.made,
-        form: shown.form,
-        list: list(s, signed).await,
-        may_manage: signed.admin.role.may_manage(),
-        foot: foot(s, &facts),
-    })
-}
-
-struct Page;
-
-pub fn live(_: &live::Query) -> Box<dyn Live> {
-    Box::new(Page)
-}
-
-#[async_trait]
-impl Live for Page {
-    async fn draw(&self, s: &Arc<Services>, signed: &Signed, out: &mut Drawn) {
-        out.part("list", list(s, signed).await);
-        let facts = s.console.facts.get(s).await;
-        out.put("foot", &foot(s, &facts));
-    }
-}
-
-async fn list(s: &Services, signed: &Signed) -> Part<ui::List> {
-    let csrf = if signed.admin.role.may_manage() { signed.csrf.clone() } else { String::new() };
-    let now = s.clock.now();
-    let app = AppId::default();
-    let read = async {
-        let calls = s.store.key_calls(&app, now - TimeDelta::hours(24)).await?;
-        let calls: HashMap<_, _> = calls.into_iter().map(|c| (c.key, c)).collect();
-        Ok::<_, StoreError>((s.store.list_keys(&app).await?, calls))
-    };
-    part(
-        s,
-        "list",
-        "The list of keys",
-        read.await.map(|(mut all, calls)| {
-            all.reverse();
-            let mut rows: Vec<_> = all.into_iter().map(|k| row(k, &calls, now)).collect();
-            // What works stands first; the sort keeps the newest of each kind at the top.
-            rows.sort_by_key(|r| !r.state.works());
-            let working = rows.iter().filter(|r| r.state.works()).count();
-            rows.truncate(working + ENDED);
-            let empty = rows.is_empty().then(|| Empty {
-                title: "No keys yet".to_owned(),
-                why: "An application calls with a key of its own. Its scopes say what it may: send accepts notifications, \
-                      read looks at them, manage changes users, keys and channels."
-                    .to_owned(),
-                command: Some("campanile key create --name app --scopes send,read".to_owned()),
-                clear: None,
-            });
-            ui::List { rows, csrf, empty }
-        }),
-    )
-}
-
-fn row(k: ApiKey, calls: &HashMap<KeyId, KeyCalls>, now: Timestamp) -> ui::Row {
-    let state = match (k.revoked_at, k.expires_at) {
-        (Some(_), _) => ui::State::Revoked,
-        (None, Some(at)) if at <= now => ui::State::Expired,
-        (None, Some(at)) if at - now < TimeDelta::days(7) => ui::State::Ending,
-        _ => ui::State::Active,
-    };
-    let id = k.id.0.simple().to_string();
-    let calls = calls.get(&k.id);
-    ui::Row {
-        calls: calls.map_or(0, |c| c.calls),
-        refused: calls.map_or(0, |c| c.refused),
-        used_from: k.last_used_from.unwrap_or_default(),
-        used_for: k.last_used_for.unwrap_or_default(),
-        networks: k.networks,
-        id: k.id.to_string(),
-        name: k.name,
-        prefix: format!("cmp_{}…", &id[..12]),
-        scopes: k.scopes.iter().map(|s| s.as_str()).collect(),
-        created_by: k.created_by.map_or_else(|| "–".to_owned(), |who| who.trim_start_matches("admin:").to_owned()),
-        created_at: k.created_at,
-        last_used: k.last_used_at,
-        expires_at: k.expires_at,
-        state,
-    }
-}
+/// What used one key.
+const ONE_KEY: u32 = 100;
 
 struct Wanted {
     name: String,
@@ -191,7 +79,7 @@ fn read(posted: &Posted) -> Result<Wanted, ui::NewKey> {
     }
 }
 
-async fn create(
+pub async fn create(
     State(s): State<Arc<Services>>,
     signed: Signed,
     headers: HeaderMap,
@@ -217,6 +105,21 @@ async fn create(
     Ok((StatusCode::CREATED, draw(&s, &signed, shown).await?).into_response())
 }
 
+/// For how long a rotated key and its successor both work.
+fn overlap(posted: &Posted) -> ApiResult<Duration> {
+    match posted.get("overlap") {
+        "" => Ok(OVERLAP),
+        hours => hours
+            .parse()
+            .ok()
+            .filter(|h| ui::OVERLAPS.iter().any(|(known, _)| known == h))
+            .map(Duration::from_hours)
+            .ok_or_else(|| {
+                ApiError::invalid(vec![FieldError::new("overlap", "choose one of the windows that are offered")])
+            }),
+    }
+}
+
 fn made(s: &Services, row: &ApiKey, key: &str, before_ends: Option<Timestamp>) -> ui::Made {
     let base = base_url(s);
     let curl = if row.scopes.contains(&Scope::Send) {
@@ -236,7 +139,7 @@ fn id(text: &str) -> ApiResult<KeyId> {
     text.parse().map_err(|_| ApiError::not_found("key"))
 }
 
-async fn revoke(
+pub async fn revoke(
     State(s): State<Arc<Services>>,
     signed: Signed,
     Path(key): Path<String>,
@@ -246,13 +149,10 @@ async fn revoke(
     let (id, app) = (id(&key)?, AppId::default());
     let found = s.store.find_key(id).await?.filter(|k| k.app == app && k.revoked_at.is_none());
     let Some(found) = found else { return Err(ApiError::not_found("active key")) };
-    let used = found.last_used_at.map_or_else(
-        || "It was never used.".to_owned(),
-        |at| format!("It was last used on {} UTC.", campanile_admin_ui::format::day_clock(at)),
-    );
+    let used = used(&s, &found).await?;
     let question = Ask {
         title: format!("Revoke {}?", found.name),
-        consequence: format!("{used} Calls with it fail from now on, on all nodes."),
+        consequence: uses::consequence(&used),
         label: "Revoke".to_owned(),
         word: "revoke",
         count: 1,
@@ -269,7 +169,15 @@ async fn revoke(
     Ok(done(&s, &signed, &headers, PATH, toast))
 }
 
-async fn restrict(
+/// What a revocation cuts off.
+async fn used(s: &Services, key: &ApiKey) -> ApiResult<String> {
+    let day = s.clock.now() - TimeDelta::hours(24);
+    let calls = s.store.key_calls(&key.app, day).await?.into_iter().find(|c| c.key == key.id).map_or(0, |c| c.calls);
+    let uses = uses::by_key(s.store.key_uses(&key.app, Some(key.id), day, ONE_KEY).await?);
+    Ok(uses::cut_off(key.last_used_at, calls, uses.get(&key.id).unwrap_or(&ui::Uses::default())))
+}
+
+pub async fn restrict(
     State(s): State<Arc<Services>>,
     signed: Signed,
     Path(key): Path<String>,
@@ -279,24 +187,27 @@ async fn restrict(
     let (id, app) = (id(&key)?, AppId::default());
     let networks = proxies::networks(posted.get("networks"))
         .map_err(|why| ApiError::invalid(vec![FieldError::new("networks", why)]))?;
-    if !s.store.restrict_key(&app, id, &networks, &signed.actor).await? {
-        return Err(ApiError::not_found("active key"));
-    }
+    let before = s.store.restrict_key(&app, id, &networks, &signed.actor).await?;
+    let before = before.ok_or_else(|| ApiError::not_found("active key"))?;
     s.bus.publish(Signal::KeysChanged(app));
     let from = if networks.is_empty() { "anywhere".to_owned() } else { networks.join(", ") };
-    Ok(done(&s, &signed, &headers, PATH, Toast::ok(format!("The key works from {from}."))))
+    // A wrong list cuts an application off at once: the way back stands beside the message.
+    let toast = Toast::ok(format!("The key works from {from}."))
+        .undone_by(format!("/admin/keys/{id}/restrict"), &[("networks", before.join(", ").as_str())]);
+    Ok(done(&s, &signed, &headers, PATH, toast))
 }
 
-async fn rotate(
+pub async fn rotate(
     State(s): State<Arc<Services>>,
     signed: Signed,
     Path(key): Path<String>,
     headers: HeaderMap,
+    posted: Posted,
 ) -> ApiResult<Response> {
     let (id, app) = (id(&key)?, AppId::default());
-    let now = s.clock.now();
+    let (now, overlap) = (s.clock.now(), overlap(&posted)?);
     let (fresh, secret) = keys::generate(app.clone(), String::new(), Vec::new(), now);
-    let Some(row) = s.store.rotate_key(&app, id, fresh, OVERLAP, &signed.actor).await? else {
+    let Some(row) = s.store.rotate_key(&app, id, fresh, overlap, &signed.actor).await? else {
         return Err(ApiError::invalid(vec![FieldError::new("key", "has ended already; make a new one")]));
     };
     s.bus.publish(Signal::KeysChanged(app));
