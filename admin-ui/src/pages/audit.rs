@@ -145,7 +145,7 @@ fn compare(name: &str, before: Option<&Value>, after: Option<&Value>, deep: usiz
     let empty = Map::new();
     let object = |value: Option<&Value>| matches!(value, Some(Value::Object(_)));
     if deep < DEEP && (object(before) || object(after)) && [before, after].iter().all(|v| v.is_none() || object(*v)) {
-        let fields = |value: Option<&'_ Value>| value.and_then(Value::as_object).unwrap_or(&empty).clone();
+        let fields = |value: Option<&Value>| value.and_then(Value::as_object).unwrap_or(&empty).clone();
         let (before, after) = (fields(before), fields(after));
         let gone = before.keys().filter(|key| !after.contains_key(*key));
         for key in after.keys().chain(gone) {

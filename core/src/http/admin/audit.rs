@@ -271,9 +271,8 @@ fn page_of(action: &str, target: &str) -> Option<String> {
         "notification" if is_id => format!("/admin/notifications/{target}"),
         // The search knows which notification a delivery belongs to.
         "delivery" if is_id => Here::new("/admin/search").put("q", target).url(),
-        "delivery" | "dead" => "/admin/dead".to_owned(),
+        "delivery" | "dead" | "task" => "/admin/dead".to_owned(),
         "poison" => "/admin/dead?tab=poison".to_owned(),
-        "task" => "/admin/dead".to_owned(),
         "connection" if is_id => format!("/admin/connections/{target}"),
         "user" if verb != "erase" => format!("/admin/users/{}", segment(target)),
         "channel" if verb == "order" => "/admin/channels".to_owned(),

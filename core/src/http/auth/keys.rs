@@ -1,7 +1,7 @@
 //! API keys: `cmp_<id>_<secret>`, kept as SHA-256, compared in constant time.
 //!
 //! Looked-up keys are remembered for ten seconds, unknown ids too; a change is heard on the node bus at once. When a key
-//! was last used, from where and how often ([`used`]), is written once a minute. The fixed operator key of the
+//! was last used, from where and how often (`used.rs`), is written once a minute. The fixed operator key of the
 //! configuration has every scope.
 
 use super::{bucket::Bucket, proxies, used::Used};

@@ -204,7 +204,7 @@ impl Operation for TouchKeys {
             .bind(rows),
         )
         .await?;
-        self.count_uses(tx, &used).await?;
+        count_uses(tx, &used).await?;
         let before = (tx.now - CALLS_KEPT).div_euclid(HOUR);
         tx.exec(
             "forgetting old calls of API keys",
@@ -232,35 +232,33 @@ impl Operation for TouchKeys {
     }
 }
 
-impl TouchKeys {
-    /// In one order of all that is written, for the same reason as the keys.
-    async fn count_uses(&self, tx: &mut Tx<'_>, used: &[&KeyUse]) -> StoreResult<()> {
-        let mut rows: Vec<_> = used
-            .iter()
-            .flat_map(|u| u.by.iter().map(move |by| (u.at.timestamp_millis().div_euclid(HOUR), u.key, by)))
-            .collect();
-        if rows.is_empty() {
-            return Ok(());
-        }
-        rows.sort_by(|a, b| (a.0, a.1, a.2.kind, &a.2.name).cmp(&(b.0, b.1, b.2.kind, &b.2.name)));
-        let rows: Vec<_> =
-            rows.into_iter().map(|(hour, key, by)| (hour, Hex(key.0), by.kind.as_str(), &by.name, by.calls)).collect();
-        tx.exec(
-            "counting what used API keys",
-            by_engine(
-                "INSERT INTO api_key_uses (hour, key_id, kind, name, calls)
-                 SELECT value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4 FROM json_each($1) WHERE true
-                 ON CONFLICT (hour, key_id, kind, name) DO UPDATE SET calls = api_key_uses.calls + excluded.calls",
-                "INSERT INTO api_key_uses (hour, key_id, kind, name, calls)
-                 SELECT (value ->> 0)::bigint, (value ->> 1)::uuid, value ->> 2, value ->> 3, (value ->> 4)::bigint
-                 FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY AS j (value, n) ORDER BY j.n
-                 ON CONFLICT (hour, key_id, kind, name) DO UPDATE SET calls = api_key_uses.calls + excluded.calls",
-            )
-            .bind(json_rows(&rows)?),
-        )
-        .await?;
-        Ok(())
+/// In one order of all that is written, for the same reason as the keys.
+async fn count_uses(tx: &mut Tx<'_>, used: &[&KeyUse]) -> StoreResult<()> {
+    let mut rows: Vec<_> = used
+        .iter()
+        .flat_map(|u| u.by.iter().map(move |by| (u.at.timestamp_millis().div_euclid(HOUR), u.key, by)))
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
     }
+    rows.sort_by(|a, b| (a.0, a.1, a.2.kind, &a.2.name).cmp(&(b.0, b.1, b.2.kind, &b.2.name)));
+    let rows: Vec<_> =
+        rows.into_iter().map(|(hour, key, by)| (hour, Hex(key.0), by.kind.as_str(), &by.name, by.calls)).collect();
+    tx.exec(
+        "counting what used API keys",
+        by_engine(
+            "INSERT INTO api_key_uses (hour, key_id, kind, name, calls)
+             SELECT value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4 FROM json_each($1) WHERE true
+             ON CONFLICT (hour, key_id, kind, name) DO UPDATE SET calls = api_key_uses.calls + excluded.calls",
+            "INSERT INTO api_key_uses (hour, key_id, kind, name, calls)
+             SELECT (value ->> 0)::bigint, (value ->> 1)::uuid, value ->> 2, value ->> 3, (value ->> 4)::bigint
+             FROM jsonb_array_elements($1::jsonb) WITH ORDINALITY AS j (value, n) ORDER BY j.n
+             ON CONFLICT (hour, key_id, kind, name) DO UPDATE SET calls = api_key_uses.calls + excluded.calls",
+        )
+        .bind(json_rows(&rows)?),
+    )
+    .await?;
+    Ok(())
 }
 
 pub struct PutTicket {
