@@ -123,7 +123,7 @@ fn each_part_falls_back_on_its_own() {
     assert_eq!(renderer.render(&claimed("invoice", ChannelName::websocket())).unwrap().template, None);
 
     // A part that falls back belongs to the version too.
-    std::fs::write(dir.path().join("default/subject.txt"), "Operators: {{ notification_type }}").unwrap();
+    fs::write(dir.path().join("default/subject.txt"), "Operators: {{ notification_type }}").unwrap();
     let changed = self::renderer(Some(dir.path())).unwrap();
     let r = changed.render(&claimed("invoice", ChannelName::email())).unwrap();
     assert_ne!(r.template.unwrap(), invoice);
