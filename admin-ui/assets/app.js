@@ -202,9 +202,11 @@
   /** What a plot shows at this share of its width: name and value of each of its lines, bands and bars. */
   function readings(plot, share) {
     const width = one("svg", plot).viewBox.baseVal.width;
-    const { top, unit } = plot.dataset;
+    const { unit } = plot.dataset;
+    const [base, top] = [Number(plot.dataset.base ?? 0), Number(plot.dataset.top)];
     const figure = (v) => {
       if (v === undefined) return "–";
+      if (unit === "ms") return `${Math.round(v)} ms`;
       return unit ? `${v === 0 ? 0 : v.toFixed(v < 1 ? 2 : 1)} ${unit}` : Math.round(v).toLocaleString("en");
     };
     return all("path[data-name]", plot).map((path) => {
@@ -213,7 +215,7 @@
         const values = bars.split(" ");
         return [name, figure(Number(values[Math.min(values.length - 1, Math.floor(share * width))]))];
       }
-      const at = points(path).filter(([x]) => x === Math.round(share * width)).map(([, y]) => (top * (100 - y)) / 100);
+      const at = points(path).filter(([x]) => x === Math.round(share * width)).map(([, y]) => base + ((top - base) * (100 - y)) / 100);
       // A band has its upper edge there and its lower one; one that is empty is not drawn at all.
       return [name, figure(band === undefined ? at[0] : at.length === 2 ? at[0] - at[1] : 0)];
     });
