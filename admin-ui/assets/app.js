@@ -220,6 +220,13 @@
       return [name, figure(band === undefined ? at[0] : at.length === 2 ? at[0] - at[1] : 0)];
     });
   }
+  /** What happened about there: not every mark has room for its words. */
+  function happened(plot, share) {
+    const width = one("svg", plot).viewBox.baseVal.width;
+    return all("path[data-mark]", plot)
+      .filter((path) => points(path).some(([x]) => Math.abs(x / width - share) < 0.012))
+      .map(({ dataset }) => [dataset.mark, shown(new Date(Number(dataset.at)), "hm")]);
+  }
   function plots() {
     for (const cross of all(".plot > .cross")) {
       if (!first(cross)) continue;
@@ -230,7 +237,7 @@
         const box = lead.getBoundingClientRect();
         const share = Math.min(1, Math.max(0, (e.clientX - box.left) / box.width));
         const at = new Date(Number(lead.dataset.start) + share * (lead.dataset.end - lead.dataset.start));
-        const rows = stack.flatMap((plot) => readings(plot, share));
+        const rows = [...stack.flatMap((plot) => readings(plot, share)), ...happened(lead, share)];
         let out = one("output", cross);
         if (!out) {
           out = document.createElement("output");

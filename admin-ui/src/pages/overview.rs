@@ -190,6 +190,9 @@ impl RatePlot {
     fn last(&self) -> usize {
         self.series.len().saturating_sub(1).max(1)
     }
+    fn is_empty(&self) -> bool {
+        self.columns().iter().all(|(_, points)| points.iter().all(Option::is_none))
+    }
     fn delivered_line(&self) -> String {
         chart::line(&self.series.delivered, &self.scale)
     }
@@ -231,11 +234,12 @@ impl RatePlot {
             if v.is_empty() { 0.0 } else { v.iter().sum::<f64>() / v.len() as f64 }
         };
         format!(
-            "Per second on average: {} accepted, {} delivered, {} failed, {} retried.",
+            "Per second on average: {} accepted, {} delivered, {} failed, {} retried.{}",
             format::rate(mean(&self.series.accepted)),
             format::rate(mean(&self.series.delivered)),
             format::rate(mean(&self.series.failed)),
-            format::rate(mean(&self.series.retried))
+            format::rate(mean(&self.series.retried)),
+            self.axis.said()
         )
     }
     fn columns(&self) -> [(&'static str, &[Option<f64>]); 4] {

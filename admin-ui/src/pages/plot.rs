@@ -184,6 +184,13 @@ impl Plot {
         plot
     }
 
+    /// Half as high, so with fewer steps.
+    #[must_use]
+    pub fn low(self) -> Self {
+        let scale = if self.unit == Unit::Percent { self.scale } else { Scale::halves(self.scale.top) };
+        Self { height: "half", scale, ..self }
+    }
+
     /// With a link to this very time.
     #[must_use]
     pub fn pinned_by(self, bare: &Here, table: &str) -> Self {
@@ -234,7 +241,7 @@ impl Plot {
             |v: Option<f64>| v.map_or_else(|| "without data".to_owned(), |v| format!("{} last", self.unit.say(v)));
         let mut said: Vec<String> = self.lines.iter().map(|(name, _, p)| format!("{name} {}", say(now(p)))).collect();
         said.extend(self.limit.map(|_| self.limit_text()));
-        format!("{}.", said.join(", "))
+        format!("{}.{}", said.join(", "), self.axis.said())
     }
     /// At most thirty rows, newest first.
     fn rows(&self) -> Vec<(Timestamp, Vec<String>)> {

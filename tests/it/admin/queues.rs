@@ -177,7 +177,7 @@ async fn a_queue_is_behind_by_its_own_target_and_its_age_is_drawn() {
     assert!(page.contains("<dt>Target</dt><dd class=\"\">60 s</dd>"), "the others keep the common one: {page}");
 
     // The next look of the rings has it.
-    dana.wait_for("/admin/queues/email", " s last, target 1.0 s.</desc>").await;
+    dana.wait_for("/admin/queues/email", " s last, target 1.0 s.").await;
     let table = dana.get("/admin/queues/email?table=age").await.body;
     assert!(
         table.contains("oldest, highest") && table.contains("id=\"t-depth\""),

@@ -3,7 +3,7 @@
 //! Absent on purpose: the figures themselves, and markup.
 
 use super::Series;
-use crate::pages::range::Range;
+use crate::{format, pages::range::Range};
 use campanile_model::Timestamp;
 
 /// Something that happened: a pause, a breaker, a restart, a deploy.
@@ -14,7 +14,8 @@ pub struct Mark {
     pub what: String,
 }
 
-/// A mark on the plot. Its words stand between its line and the next one, on either side: no line goes through them.
+/// A mark on the plot. Its words stand between its line and the next one, on either side: no line goes through them. Where
+/// there is no room they lie over other lines, which end at them.
 #[derive(Debug, Clone)]
 pub struct Rule {
     pub bucket: usize,
@@ -25,6 +26,8 @@ pub struct Rule {
     /// Columns that its text may take: what is longer ends with an ellipsis.
     pub from: usize,
     pub to: usize,
+    /// Its text lies over other marks' lines.
+    pub over: bool,
     /// Line of the plot in which its text stands, from 1; 0 where there is no room for it.
     pub line: usize,
     pub mark: Mark,
@@ -57,6 +60,8 @@ pub struct TimeAxis {
 const COLUMNS: usize = 60;
 /// Fewer columns hold a time and nothing else.
 const LEAST: usize = 8;
+/// Lines that texts of marks may stand in.
+const LINES: usize = 3;
 
 impl TimeAxis {
     /// The axis of a series, with its marks.
@@ -95,6 +100,12 @@ impl TimeAxis {
         Self { ticks, rules: Vec::new() }
     }
 
+    /// The marks in words, for those who do not see them; empty without any.
+    pub fn said(&self) -> String {
+        let one = |r: &Rule| format!(" {} UTC: {} {}.", format::minute(r.mark.at), r.mark.subject, r.mark.what);
+        self.rules.iter().map(one).collect()
+    }
+
     /// Marks what happened; what lies off the plot is not shown.
     pub fn mark(&mut self, marks: &[Mark], start: Timestamp, bucket_ms: i64, n: usize) {
         let rules = &mut self.rules;
@@ -105,13 +116,14 @@ impl TimeAxis {
             // Two rules in one place can't be told apart; the later one is the news.
             rules.retain(|r| r.column.abs_diff(column) > 2);
             let left = column < COLUMNS / 2;
-            rules.push(Rule { bucket, column, left, from: 0, to: 0, line: 0, mark: mark.clone() });
+            rules.push(Rule { bucket, column, left, from: 0, to: 0, over: false, line: 0, mark: mark.clone() });
         }
         // Where a line is drawn, in columns: a text begins after it and ends before it.
         let last = n.saturating_sub(1).max(1);
         let after = |r: &Rule| (r.bucket * COLUMNS).div_ceil(last);
         let before = |r: &Rule| r.bucket * COLUMNS / last;
-        let mut taken: Vec<Vec<(usize, usize)>> = Vec::new();
+        let mut taken: Vec<Vec<(usize, usize)>> = vec![Vec::new(); LINES];
+        let mut cramped = Vec::new();
         // The newest first: of two texts between the same lines it has the upper one.
         for i in (0..rules.len()).rev() {
             let rule = &rules[i];
@@ -123,14 +135,28 @@ impl TimeAxis {
             let swapped = !fits(own) && (fits(other) || room(other) > room(own));
             let (from, to) = if swapped { other } else { own };
             if room((from, to)) < LEAST {
+                cramped.push(i);
                 continue;
             }
             let free = |line: &Vec<(usize, usize)>| line.iter().all(|(a, b)| to <= *a || *b <= from);
-            let at = taken.iter().position(free).unwrap_or(taken.len());
-            taken.resize_with(taken.len().max(at + 1), Vec::new);
+            // Two texts at most lie between two lines.
+            let Some(at) = taken.iter().position(free) else { continue };
             taken[at].push((from, to));
             let rule = &mut rules[i];
             *rule = Rule { left: rule.left != swapped, from, to, line: at + 1, ..rule.clone() };
+        }
+        for i in cramped {
+            let rule = &rules[i];
+            let (from, to) = if rule.left {
+                (after(rule), (after(rule) + rule.wide()).min(COLUMNS))
+            } else {
+                (before(rule).saturating_sub(rule.wide()), before(rule))
+            };
+            let free = |line: &Vec<(usize, usize)>| line.iter().all(|(a, b)| to <= *a || *b <= from);
+            let Some(at) = taken.iter().position(free) else { continue };
+            taken[at].push((from, to));
+            let rule = &mut rules[i];
+            *rule = Rule { from, to, over: true, line: at + 1, ..rule.clone() };
         }
     }
 }
@@ -148,17 +174,21 @@ mod tests {
             subject: "email".into(),
             what: "fails with 554_5.6.0".into(),
         };
-        for minutes in [&[5, 25, 29, 35, 36, 58][..], &[0, 59], &[10, 13, 50], &[30], &[1, 4, 7, 10, 57]] {
+        for minutes in
+            [&[5, 25, 29, 35, 36, 58][..], &[0, 59], &[10, 13, 50], &[30], &[1, 4, 7, 10, 57], &[40, 45, 48, 51, 54]]
+        {
             let marks: Vec<_> = minutes.iter().map(|m| mark(*m)).collect();
             let mut axis = TimeAxis::default();
             axis.mark(&marks, start, 20_000, 180);
             let told: Vec<_> = axis.rules.iter().filter(|r| r.line > 0).collect();
             assert!(!told.is_empty(), "{minutes:?}");
+            let newest = axis.rules.last().unwrap();
+            assert!(newest.line > 0, "the news is told however little room there is: {newest:?}");
             for (n, a) in told.iter().enumerate() {
                 let drawn = |r: &Rule| r.bucket as f64 * 60.0 / 179.0;
-                assert!(a.to - a.from >= LEAST && a.to <= COLUMNS && a.line <= 2, "{a:?}");
+                assert!(a.to - a.from >= LEAST && a.to <= COLUMNS && a.line <= LINES, "{a:?}");
                 assert!((drawn(a) - (if a.left { a.from } else { a.to }) as f64).abs() < 1.0, "beside its line: {a:?}");
-                for b in &axis.rules {
+                for b in axis.rules.iter().filter(|_| !a.over) {
                     assert!(drawn(b) <= a.from as f64 || drawn(b) >= a.to as f64, "{b:?} goes through {a:?}");
                 }
                 for b in told[n + 1..].iter().filter(|b| b.line == a.line) {

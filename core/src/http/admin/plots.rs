@@ -144,7 +144,7 @@ impl<'a> Channel<'a> {
             (all > 0).then(|| f64::from(slot.sent) / all as f64 * 100.0)
         });
         let place = self.place("success", "Success");
-        Plot { height: "half", ..Plot::new(place, Unit::Percent, vec![("success", "l1", share)], &self.marks) }
+        Plot::new(place, Unit::Percent, vec![("success", "l1", share)], &self.marks).low()
     }
 
     pub fn latency(&self) -> Plot {
@@ -155,6 +155,6 @@ impl<'a> Channel<'a> {
             })
         };
         let lines = vec![("p95", "l1", percentile(0.95)), ("p50", "l2", percentile(0.5))];
-        Plot { height: "half", ..Plot::of_times(self.place("latency", "Time to deliver"), lines, None, &self.marks) }
+        Plot::of_times(self.place("latency", "Time to deliver"), lines, None, &self.marks).low()
     }
 }

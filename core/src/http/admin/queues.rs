@@ -237,7 +237,7 @@ fn head(s: &Services, v: &ChannelView, facts: &Facts) -> ui::QueueHead {
     }
     if row.workers > 0 {
         let busy = format!("{} of {}", row.busy, row.workers);
-        figures.push(("Workers here", busy, "", format!("/admin/channels/{name}?tab=config")));
+        figures.push(("Workers", busy, "", format!("/admin/channels/{name}?tab=config")));
         figures.push(("Prefetch", s.config.worker.prefetch.to_string(), "", nowhere()));
     }
     ui::QueueHead { row, facts: figures }
