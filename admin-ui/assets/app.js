@@ -202,9 +202,11 @@
   /** What a plot shows at this share of its width: name and value of each of its lines, bands and bars. */
   function readings(plot, share) {
     const width = one("svg", plot).viewBox.baseVal.width;
-    const { top, unit } = plot.dataset;
+    const { unit } = plot.dataset;
+    const [base, top] = [Number(plot.dataset.base ?? 0), Number(plot.dataset.top)];
     const figure = (v) => {
       if (v === undefined) return "–";
+      if (unit === "ms") return `${Math.round(v)} ms`;
       return unit ? `${v === 0 ? 0 : v.toFixed(v < 1 ? 2 : 1)} ${unit}` : Math.round(v).toLocaleString("en");
     };
     return all("path[data-name]", plot).map((path) => {
@@ -213,10 +215,17 @@
         const values = bars.split(" ");
         return [name, figure(Number(values[Math.min(values.length - 1, Math.floor(share * width))]))];
       }
-      const at = points(path).filter(([x]) => x === Math.round(share * width)).map(([, y]) => (top * (100 - y)) / 100);
+      const at = points(path).filter(([x]) => x === Math.round(share * width)).map(([, y]) => base + ((top - base) * (100 - y)) / 100);
       // A band has its upper edge there and its lower one; one that is empty is not drawn at all.
       return [name, figure(band === undefined ? at[0] : at.length === 2 ? at[0] - at[1] : 0)];
     });
+  }
+  /** What happened about there: not every mark has room for its words. */
+  function happened(plot, share) {
+    const width = one("svg", plot).viewBox.baseVal.width;
+    return all("path[data-mark]", plot)
+      .filter((path) => points(path).some(([x]) => Math.abs(x / width - share) < 0.012))
+      .map(({ dataset }) => [dataset.mark, shown(new Date(Number(dataset.at)), "hm")]);
   }
   function plots() {
     for (const cross of all(".plot > .cross")) {
@@ -228,7 +237,7 @@
         const box = lead.getBoundingClientRect();
         const share = Math.min(1, Math.max(0, (e.clientX - box.left) / box.width));
         const at = new Date(Number(lead.dataset.start) + share * (lead.dataset.end - lead.dataset.start));
-        const rows = stack.flatMap((plot) => readings(plot, share));
+        const rows = [...stack.flatMap((plot) => readings(plot, share)), ...happened(lead, share)];
         let out = one("output", cross);
         if (!out) {
           out = document.createElement("output");

@@ -11,6 +11,8 @@ pub const HEIGHT: f64 = 100.0;
 /// A scale with round steps that holds `max`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scale {
+    /// What the bottom of the plot stands for: 0, but for shares, of which only the upper end is of interest.
+    pub base: f64,
     pub top: f64,
     pub steps: usize,
 }
@@ -28,7 +30,7 @@ impl Scale {
                 }
                 let steps = (max / step).ceil().max(1.0);
                 if steps <= 5.0 {
-                    return Self { top: step * steps, steps: steps as usize };
+                    return Self { base: 0.0, top: step * steps, steps: steps as usize };
                 }
             }
             power *= 10.0;
@@ -38,7 +40,7 @@ impl Scale {
     /// Of counts, for a low plot: two steps, or one where a step would be less than one.
     pub fn low(max: f64) -> Self {
         let halves = Self::halves(max);
-        if halves.top < 2.0 { Self { top: 1.0, steps: 1 } } else { halves }
+        if halves.top < 2.0 { Self { base: 0.0, top: 1.0, steps: 1 } } else { halves }
     }
 
     /// Two steps, for a low plot.
@@ -48,19 +50,25 @@ impl Scale {
         loop {
             for nice in [1.0, 2.0, 3.0, 5.0, 6.0] {
                 if nice * power * 2.0 >= max {
-                    return Self { top: nice * power * 2.0, steps: 2 };
+                    return Self { base: 0.0, top: nice * power * 2.0, steps: 2 };
                 }
             }
             power *= 10.0;
         }
     }
 
-    /// Labels from the top down to 0.
+    /// Of shares in percent: from the highest of 90, 50 and 0 that lies under all of them, up to 100.
+    pub fn percent(least: f64) -> Self {
+        let base = [90.0, 50.0].into_iter().find(|base| least >= *base).unwrap_or(0.0);
+        Self { base, top: 100.0, steps: 2 }
+    }
+
+    /// Labels from the top down to the base.
     pub fn labels(&self) -> Vec<String> {
         (0..=self.steps)
             .rev()
             .map(|i| {
-                let v = self.top * i as f64 / self.steps as f64;
+                let v = self.base + (self.top - self.base) * i as f64 / self.steps as f64;
                 if v >= 1_000.0 || v.fract().abs() < 1e-9 {
                     crate::format::count(v.round() as u64)
                 } else {
@@ -81,7 +89,7 @@ impl Scale {
     }
 
     fn y(&self, v: f64) -> f64 {
-        HEIGHT - (v / self.top).clamp(0.0, 1.0) * HEIGHT
+        HEIGHT - ((v - self.base) / (self.top - self.base)).clamp(0.0, 1.0) * HEIGHT
     }
 }
 
@@ -129,6 +137,20 @@ pub fn line(points: &[Option<f64>], scale: &Scale) -> String {
         }
     }
     d
+}
+
+/// `d` of a dot at each point that stands alone, with no line to its neighbours: else it would not be seen.
+pub fn lone(points: &[Option<f64>], scale: &Scale) -> String {
+    let mut d = String::new();
+    for (i, values) in runs(points).into_iter().filter(|(_, v)| v.len() == 1) {
+        let _ = write!(d, "M{i} {}h0", short(scale.y(values[0])));
+    }
+    d
+}
+
+/// `d` of a level across the whole plot; empty where it lies off it.
+pub fn level(v: f64, scale: &Scale, width: usize) -> String {
+    if v < scale.base || v > scale.top { String::new() } else { format!("M0 {}H{width}", short(scale.y(v))) }
 }
 
 /// `d` of the area under it.
@@ -200,7 +222,7 @@ impl Spark {
             _ => (0.0, 1.0),
         };
         let shifted: Vec<Option<f64>> = points.iter().map(|p| p.map(|v| v - low)).collect();
-        let scale = Scale { top, steps: 1 };
+        let scale = Scale { base: 0.0, top, steps: 1 };
         let dot = shifted
             .iter()
             .enumerate()
@@ -260,14 +282,15 @@ mod tests {
     #[test]
     fn a_gap_breaks_the_line() {
         let points = [Some(0.0), Some(5.0), None, Some(10.0)];
-        let scale = Scale { top: 10.0, steps: 2 };
+        let scale = Scale { base: 0.0, top: 10.0, steps: 2 };
+        assert_eq!(lone(&points, &scale), "M3 0h0");
         assert_eq!(line(&points, &scale), "M0 100L1 50M3 0h0");
         assert_eq!(area(&points, &scale), "M0 100L0 100L1 50L1 100Z");
     }
 
     #[test]
     fn bands_lie_on_each_other() {
-        let scale = Scale { top: 10.0, steps: 2 };
+        let scale = Scale { base: 0.0, top: 10.0, steps: 2 };
         assert_eq!(band(&[0.0, 0.0], &[5.0, 10.0], &scale), "M0 50L1 0L1 100L0 100Z");
     }
 
@@ -277,6 +300,16 @@ mod tests {
         assert_eq!(Spark::of(&some(&[4.0, 4.0])).line, "M0 50L1 50");
         assert_eq!(Spark::of(&some(&[0.0, 0.0])).line, "M0 100L1 100");
         assert!(Spark::of(&some(&[1.0, 9.0])).dot.starts_with("M1 "));
+    }
+
+    #[test]
+    fn shares_are_shown_from_where_they_differ() {
+        for (least, labels) in [(99.2, ["100", "95", "90"]), (61.0, ["100", "75", "50"]), (12.0, ["100", "50", "0"])] {
+            assert_eq!(Scale::percent(least).labels(), labels);
+        }
+        let scale = Scale::percent(95.0);
+        assert_eq!(line(&some(&[90.0, 95.0, 100.0]), &scale), "M0 100L1 50L2 0");
+        assert_eq!((level(95.0, &scale, 9), level(50.0, &scale, 9)), ("M0 50H9".to_owned(), String::new()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! Absent on purpose: what any of them is about.
 
-use crate::pages::Frame;
+use crate::{pages::Frame, sentence::Rest};
 use askama::Template;
 use campanile_model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -211,7 +211,7 @@ pub struct Footer {
 pub struct Toast {
     /// `ok`, `warn` or `bad`.
     pub tone: String,
-    pub text: String,
+    pub text: Rest,
     pub undo: Option<Undo>,
     /// The session's token, for the undoing form.
     #[serde(skip)]
@@ -226,10 +226,10 @@ pub struct Undo {
 }
 
 impl Toast {
-    pub fn ok(text: impl Into<String>) -> Self {
+    pub fn ok(text: impl Into<Rest>) -> Self {
         Self { tone: "ok".into(), text: text.into(), ..Self::default() }
     }
-    pub fn bad(text: impl Into<String>) -> Self {
+    pub fn bad(text: impl Into<Rest>) -> Self {
         Self { tone: "bad".into(), text: text.into(), ..Self::default() }
     }
     #[must_use]

@@ -5,6 +5,7 @@
 use crate::format::{bytes, clock, count, day_clock, duration, minute, percent};
 use askama::Template;
 use campanile_model::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Fewer attempts than this in the last five minutes say nothing about a channel.
@@ -116,7 +117,7 @@ pub enum Help {
 }
 
 /// Text with moments in it: a page shows those in the viewer's zone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {
     Text(String),
     /// With its seconds or without.
@@ -125,8 +126,20 @@ pub enum Part {
     On(Timestamp),
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rest(pub Vec<Part>);
+
+impl From<String> for Rest {
+    fn from(text: String) -> Self {
+        Self::of(text)
+    }
+}
+
+impl From<&str> for Rest {
+    fn from(text: &str) -> Self {
+        Self::of(text)
+    }
+}
 
 impl Rest {
     pub fn of(text: impl Into<String>) -> Self {

@@ -1,6 +1,12 @@
 //! `/admin/channels/{name}`: how one channel fares, what its instances are configured with, what they say, what they are.
 
-use super::{Frame, overview::Health};
+use super::{
+    Frame,
+    overview::{Health, RatePlot},
+    plot::Plot,
+    queues::PauseForm,
+    range::{Pinned, Ranges},
+};
 use crate::{
     form::{Difference, Field},
     pieces::{Footer, Tabs},
@@ -16,6 +22,8 @@ pub struct ChannelPage {
     pub name: String,
     pub head: Head,
     pub tabs: Tabs,
+    /// Of the tab with the plots.
+    pub ranges: Option<Ranges>,
     /// The drawn tab.
     pub body: String,
     /// Address of the stream; empty where nothing changes by itself.
@@ -36,6 +44,8 @@ pub struct Head {
     pub open: bool,
     pub csrf: String,
     pub may_act: bool,
+    /// The page as it is, for after an act.
+    pub back: String,
 }
 
 impl Head {
@@ -45,6 +55,34 @@ impl Head {
             Health::Failing => "bad",
             Health::Degraded | Health::Paused | Health::Idle => "warn",
         }
+    }
+}
+
+/// The tab, each part of which the stream sends by itself.
+#[derive(Template, Debug, Clone)]
+#[template(path = "parts/channel_well.html")]
+pub struct WellTab {
+    pub pinned: Option<Pinned>,
+    pub crashes: Crashes,
+    pub rate: RatePlot,
+    pub success: Plot,
+    pub latency: Plot,
+    pub health: HealthTab,
+    pub pauses: PauseForm,
+}
+
+/// Instances that ended by themselves.
+#[derive(Template, Debug, Clone)]
+#[template(path = "parts/channel_crash.html")]
+pub struct Crashes {
+    pub instances: Vec<Instance>,
+    pub csrf: String,
+    pub may_act: bool,
+}
+
+impl Crashes {
+    fn some(&self) -> bool {
+        self.instances.iter().any(|i| i.crash.is_some())
     }
 }
 
@@ -131,7 +169,14 @@ pub struct Crash {
     pub again: bool,
     /// For machines, and in UTC.
     pub next: Option<(String, String)>,
-    pub lines: Vec<String>,
+    pub lines: Vec<CrashLine>,
+}
+
+/// A line that it wrote before.
+#[derive(Debug, Clone)]
+pub struct CrashLine {
+    pub at: Timestamp,
+    pub text: String,
 }
 
 #[derive(Template, Debug, Clone)]
@@ -261,12 +306,13 @@ mod tests {
                 reason: EVIL.into(),
                 again: false,
                 next: Some(("x".into(), "y".into())),
-                lines: vec![EVIL.into()],
+                lines: vec![CrashLine { at: at(), text: EVIL.into() }],
             }),
             ..Instance::default()
         };
         let csrf = || "token".to_owned();
         let error = ErrorRow { code: EVIL.into(), count: "3".into(), said: EVIL.into(), at: at() };
+        let crashes = Crashes { instances: vec![instance.clone()], csrf: csrf(), may_act };
         let health = HealthTab {
             facts: vec![("Success", EVIL.into())],
             instances: vec![instance],
@@ -303,7 +349,27 @@ mod tests {
         let line = LogLine { at: at(), level: "error", source: EVIL.into(), text: EVIL.into() };
         let log = LogTab { channel: EVIL.into(), levels: vec![("all", "/z".into(), true)], lines: vec![line] };
         let about = AboutTab { cards: vec![(EVIL.into(), vec![("Version", EVIL.into())])] };
-        vec![health.render().unwrap(), config.render().unwrap(), log.render().unwrap(), about.render().unwrap()]
+        let here = crate::pieces::Here::new("/admin/channels/email");
+        let stretch = crate::pages::range::Stretch::default();
+        let overview = crate::pages::overview::sample::overview();
+        let plot = crate::pages::plot::sample(EVIL);
+        let well = WellTab {
+            pinned: stretch.ending(at()).pinned(&here),
+            crashes,
+            rate: overview.rate,
+            success: Plot { id: "success", as_table: false, ..plot.clone() },
+            latency: Plot { id: "latency", ..plot },
+            health,
+            pauses: PauseForm {
+                name: EVIL.into(),
+                paused: true,
+                csrf: csrf(),
+                may_act,
+                back: EVIL.into(),
+                why: Some(Rest::of(EVIL)),
+            },
+        };
+        vec![well.render().unwrap(), config.render().unwrap(), log.render().unwrap(), about.render().unwrap()]
     }
 
     #[test]
@@ -321,8 +387,10 @@ mod tests {
                     open: true,
                     csrf: "token".into(),
                     may_act: true,
+                    back: EVIL.into(),
                 },
                 tabs: Tabs::default(),
+                ranges: None,
                 body,
                 live: String::new(),
                 foot: Footer { at: at(), note: None },

@@ -56,6 +56,9 @@ pub struct PluginRow {
     pub isolation: String,
     pub file: String,
     pub sha256: String,
+    pub authors: String,
+    /// Hosts that it may call, and those it asked for in vain.
+    pub calls: String,
     /// Addresses it takes.
     pub recipient: String,
     pub instances: Vec<(String, String)>,
@@ -138,6 +141,8 @@ mod tests {
             isolation: EVIL.into(),
             file: EVIL.into(),
             sha256: EVIL.into(),
+            authors: EVIL.into(),
+            calls: EVIL.into(),
             recipient: EVIL.into(),
             instances: vec![(EVIL.into(), EVIL.into())],
             reloadable: true,

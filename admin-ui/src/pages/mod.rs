@@ -13,6 +13,7 @@ pub mod mail;
 pub mod notification;
 pub mod notifications;
 pub mod overview;
+pub mod plot;
 pub mod queues;
 pub mod range;
 pub mod send_test;

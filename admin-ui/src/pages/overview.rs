@@ -6,10 +6,14 @@ mod axis;
 
 pub use axis::{Mark, Rule, Tick, TimeAxis};
 
-use super::{Frame, range::Stretch};
+use super::{
+    Frame,
+    range::{Pinned, Ranges, Stretch},
+};
 use crate::{
     chart::{self, Scale, Spark},
     format::{self, Figure},
+    pieces::Here,
     sentence::{Help, Sentence},
 };
 use askama::Template;
@@ -21,6 +25,8 @@ use chrono::TimeDelta;
 pub struct Overview {
     pub frame: Frame,
     pub range: Stretch,
+    pub ranges: Ranges,
+    pub pinned: Option<Pinned>,
     pub say: Say,
     /// What a new install shows in place of plots.
     pub steps: Option<FirstSteps>,
@@ -87,6 +93,10 @@ impl Series {
         let start = self.start.timestamp_millis();
         (start, start + self.bucket_ms * self.len().saturating_sub(1) as i64)
     }
+    /// The last of the newest bucket's time: a link to it shows the same buckets.
+    fn end(&self) -> Timestamp {
+        self.at(self.len()) - TimeDelta::milliseconds(1)
+    }
     fn at(&self, bucket: usize) -> Timestamp {
         self.start + TimeDelta::milliseconds(self.bucket_ms * bucket as i64)
     }
@@ -116,13 +126,16 @@ impl Shown {
             _ => Self::Plots,
         }
     }
-    /// What an address needs to show the same again.
-    fn query(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Plots => "",
-            Self::Rate => "&table=rate",
-            Self::Depth => "&table=depth",
+            Self::Rate => "rate",
+            Self::Depth => "depth",
         }
+    }
+    /// What an address needs to show the same again.
+    fn query(self) -> String {
+        if self == Self::Plots { String::new() } else { format!("&table={}", self.as_str()) }
     }
 }
 
@@ -141,11 +154,21 @@ pub struct RatePlot {
     pub failed: Vec<f64>,
     pub retried: Vec<f64>,
     pub shown: Shown,
+    /// The same page with the table, or with the plot again.
+    pub other: String,
+    /// An address that keeps showing this time.
+    pub pin: Option<String>,
 }
 
 impl RatePlot {
-    pub fn new(series: Series, range: impl Into<Stretch>, shown: Shown) -> Self {
+    /// `bare`: the page's address without its time and without a table.
+    pub fn new(series: Series, range: impl Into<Stretch>, shown: Shown, bare: &Here) -> Self {
         let range = range.into();
+        let link = |stretch: Stretch, as_table| {
+            stretch.put(bare.clone()).put("table", if as_table { "rate" } else { "" }).url()
+        };
+        let as_table = shown == Shown::Rate;
+        let pin = range.until.is_none().then(|| link(range.ending(series.end()), as_table));
         let most =
             |points: &[&[Option<f64>]]| points.iter().flat_map(|p| p.iter().flatten()).copied().fold(0.0, f64::max);
         let (failed, retried) = (known(&chart::thin(&series.failed, BARS)), known(&chart::thin(&series.retried, BARS)));
@@ -159,15 +182,16 @@ impl RatePlot {
             range,
             series,
             shown,
+            other: link(range, !as_table),
+            pin,
         }
     }
 
     fn last(&self) -> usize {
         self.series.len().saturating_sub(1).max(1)
     }
-    /// Of the newest bucket's time: a link to it shows the same buckets.
-    fn end(&self) -> Timestamp {
-        self.series.start + TimeDelta::milliseconds(self.series.bucket_ms * self.series.len() as i64 - 1)
+    fn is_empty(&self) -> bool {
+        self.columns().iter().all(|(_, points)| points.iter().all(Option::is_none))
     }
     fn delivered_line(&self) -> String {
         chart::line(&self.series.delivered, &self.scale)
@@ -210,11 +234,12 @@ impl RatePlot {
             if v.is_empty() { 0.0 } else { v.iter().sum::<f64>() / v.len() as f64 }
         };
         format!(
-            "Per second on average: {} accepted, {} delivered, {} failed, {} retried.",
+            "Per second on average: {} accepted, {} delivered, {} failed, {} retried.{}",
             format::rate(mean(&self.series.accepted)),
             format::rate(mean(&self.series.delivered)),
             format::rate(mean(&self.series.failed)),
-            format::rate(mean(&self.series.retried))
+            format::rate(mean(&self.series.retried)),
+            self.axis.said()
         )
     }
     fn columns(&self) -> [(&'static str, &[Option<f64>]); 4] {

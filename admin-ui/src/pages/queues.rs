@@ -1,14 +1,17 @@
 //! `/admin/queues`: what waits, what moves, and when it will be done.
 
-use super::{Frame, notifications::Status, overview::TimeAxis, range::Range};
+use super::{
+    Frame,
+    notifications::Status,
+    plot::Plot,
+    range::{Pinned, Ranges},
+};
 use crate::{
-    chart::{self, Scale},
     format,
     pieces::{Empty, Footer, Here, Part},
     sentence::Rest,
 };
 use askama::Template;
-use campanile_model::Timestamp;
 
 #[derive(Template, Debug)]
 #[template(path = "pages/queues.html")]
@@ -92,10 +95,12 @@ pub struct Queue {
     pub frame: Frame,
     pub here: Here,
     pub name: String,
-    pub range: Range,
+    pub ranges: Ranges,
+    pub pinned: Option<Pinned>,
     pub head: Part<QueueHead>,
     pub depth: Plot,
     pub flow: Plot,
+    pub age: Plot,
     pub pauses: PauseForm,
     pub foot: Footer,
 }
@@ -106,6 +111,19 @@ pub struct QueueHead {
     pub row: Row,
     /// Label, figure, class, and where it leads.
     pub facts: Vec<(&'static str, String, &'static str, String)>,
+}
+
+impl QueueHead {
+    /// As ill as the channel is, or as what waits for it says.
+    fn tone(&self) -> &'static str {
+        let row = &self.row;
+        match row.status.tone {
+            "bad" => "bad",
+            "warn" => "warn",
+            _ if row.paused || row.late || row.drain.tone == "warn" => "warn",
+            _ => "ok",
+        }
+    }
 }
 
 /// Pause with a reason and an end, or resume.
@@ -120,74 +138,37 @@ pub struct PauseForm {
     pub why: Option<Rest>,
 }
 
-/// One or two lines over the range.
-#[derive(Template, Clone, Debug)]
-#[template(path = "parts/flow.html")]
-pub struct Plot {
-    pub id: &'static str,
-    pub title: &'static str,
-    pub range: Range,
-    pub axis: TimeAxis,
-    pub scale: Scale,
-    /// Things that are counted; else so many a second.
-    pub whole: bool,
-    /// Legend, class of the line, points.
-    pub lines: Vec<(&'static str, &'static str, Vec<Option<f64>>)>,
-    pub start: Timestamp,
-    pub bucket_ms: i64,
-    pub as_table: bool,
-    /// The same page with the table, or with the plot again.
-    pub other: String,
-}
-
-impl Plot {
-    fn last(&self) -> usize {
-        self.lines.first().map_or(1, |(_, _, p)| p.len().saturating_sub(1)).max(1)
-    }
-    /// Of the first and the last bucket, in milliseconds.
-    fn span(&self) -> (i64, i64) {
-        let start = self.start.timestamp_millis();
-        (start, start + self.bucket_ms * self.last() as i64)
-    }
-    fn path(&self, points: &[Option<f64>]) -> String {
-        chart::line(points, &self.scale)
-    }
-    fn area(&self) -> String {
-        self.lines.first().map(|(_, _, p)| chart::area(p, &self.scale)).unwrap_or_default()
-    }
-    /// What the picture says, for those who do not see it.
-    fn description(&self) -> String {
-        let now = |p: &[Option<f64>]| p.iter().rev().flatten().next().copied().unwrap_or(0.0);
-        let said: Vec<String> =
-            self.lines.iter().map(|(name, _, p)| format!("{name} {} now", format::rate(now(p)))).collect();
-        format!("{}.", said.join(", "))
-    }
-    /// At most thirty rows, newest first.
-    fn rows(&self) -> Vec<(Timestamp, Vec<String>)> {
-        let n = self.last() + 1;
-        let per = n.div_ceil(30).max(1);
-        (0..n.div_ceil(per))
-            .rev()
-            .map(|i| {
-                let cell = |p: &Vec<Option<f64>>| {
-                    let known: Vec<f64> = p.iter().skip(i * per).take(per).flatten().copied().collect();
-                    if known.is_empty() {
-                        "–".to_owned()
-                    } else {
-                        format::rate(known.iter().sum::<f64>() / known.len() as f64)
-                    }
-                };
-                let at = self.start + chrono::TimeDelta::milliseconds(self.bucket_ms * (i * per) as i64);
-                (at, self.lines.iter().map(|(_, _, p)| cell(p)).collect())
-            })
-            .collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pages::{check, sample_frame};
+    use crate::pages::{
+        check,
+        range::{Range, Stretch},
+        sample_frame,
+    };
+    use campanile_model::Timestamp;
+
+    fn sample_row(evil: &str) -> Row {
+        Row {
+            name: evil.into(),
+            status: Status::new("off", evil),
+            pause: Some(Rest::of(evil).on(Timestamp::UNIX_EPOCH)),
+            ready: evil.into(),
+            scheduled: evil.into(),
+            in_flight: evil.into(),
+            retrying: evil.into(),
+            held: evil.into(),
+            dead: 7,
+            oldest: evil.into(),
+            late: true,
+            incoming: evil.into(),
+            outgoing: evil.into(),
+            drain: Drain { tone: "warn", words: evil.into() },
+            busy: 3,
+            workers: 8,
+            paused: true,
+        }
+    }
 
     #[test]
     fn a_queue_says_when_it_will_be_empty() {
@@ -207,25 +188,7 @@ mod tests {
     #[test]
     fn markup_in_any_field_stays_text() {
         let evil = "\"><img src=x onerror=alert(1)>";
-        let row = Row {
-            name: evil.into(),
-            status: Status::new("off", evil),
-            pause: Some(Rest::of(evil).on(Timestamp::UNIX_EPOCH)),
-            ready: evil.into(),
-            scheduled: evil.into(),
-            in_flight: evil.into(),
-            retrying: evil.into(),
-            held: evil.into(),
-            dead: 7,
-            oldest: evil.into(),
-            late: true,
-            incoming: evil.into(),
-            outgoing: evil.into(),
-            drain: Drain { tone: "warn", words: evil.into() },
-            busy: 3,
-            workers: 8,
-            paused: true,
-        };
+        let row = sample_row(evil);
         let rows = |may_act| {
             let csrf = "t".to_owned();
             let rows = Rows { rows: vec![row.clone()], csrf, may_act, empty: Empty::default() };
@@ -240,26 +203,17 @@ mod tests {
         check(&html);
         assert!(!html.contains("<img") && html.contains("Resume"));
         assert!(!rows(false).render().unwrap().contains("Resume"));
-        let plot = Plot {
-            id: "flow",
-            title: "In and out",
-            range: Range::Hour1,
-            axis: TimeAxis::default(),
-            scale: Scale::of(3.0, false),
-            whole: false,
-            lines: vec![("in", "l2", vec![Some(1.0), Some(2.0)]), ("out", "l1", vec![Some(1.0), None])],
-            start: Timestamp::UNIX_EPOCH,
-            bucket_ms: 20_000,
-            as_table: true,
-            other: evil.into(),
-        };
+        let (here, stretch) = (Here::new("/admin/queues/x"), Stretch::from(Range::Hour1));
+        let plot = crate::pages::plot::sample(evil);
         let page = Queue {
             frame: sample_frame("/admin/queues"),
-            here: Here::new("/admin/queues/x"),
+            here: here.clone(),
             name: evil.into(),
-            range: Range::Hour1,
+            ranges: stretch.ranges(&here),
+            pinned: stretch.ending(Timestamp::UNIX_EPOCH).pinned(&here),
             head: Part::Well(QueueHead { row, facts: vec![("Ready", evil.into(), "", evil.into())] }),
             depth: Plot { id: "depth", as_table: false, ..plot.clone() },
+            age: Plot { id: "age", as_table: false, ..plot.clone() },
             flow: plot,
             pauses: PauseForm {
                 name: evil.into(),
@@ -274,5 +228,22 @@ mod tests {
         let html = page.render().unwrap();
         check(&html);
         assert!(!html.contains("<img"), "{html}");
+    }
+
+    #[test]
+    fn the_box_of_a_queue_is_as_ill_as_its_channel() {
+        let drain = |tone| Drain { tone, words: "steady".into() };
+        for (status, drains, paused, late, tone) in [
+            ("ok", "", false, false, "ok"),
+            ("warn", "", false, false, "warn"),
+            ("bad", "", false, false, "bad"),
+            ("off", "", true, false, "warn"),
+            ("ok", "warn", false, false, "warn"),
+            ("ok", "", false, true, "warn"),
+        ] {
+            let row = Row { drain: drain(drains), paused, late, status: Status::new(status, "x"), ..sample_row("x") };
+            let html = QueueHead { row, facts: Vec::new() }.render().unwrap();
+            assert!(html.contains(&format!("class=\"say {tone}\"")), "{status} {drains}: {html}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The stretch of time that a page's plots show; part of its URL.
 
+use crate::{format, pieces::Here};
+use askama::Template;
 use campanile_model::Timestamp;
 use chrono::{SubsecRound, TimeDelta};
 use std::fmt;
@@ -59,6 +61,11 @@ impl Range {
             Self::Days7 => (3_600, 168),
         }
     }
+    /// As long as it is.
+    pub fn length(self) -> TimeDelta {
+        let (bucket_s, n) = self.buckets();
+        TimeDelta::seconds(i64::from(bucket_s) * n as i64)
+    }
     /// `20 s`.
     pub const fn bucket_label(self) -> &'static str {
         match self {
@@ -73,18 +80,24 @@ impl Range {
 
 /// Ten seconds are told apart for a day; a minute for a week.
 const FINE_S: i64 = 24 * 3_600;
+/// Most points of a plot.
+const POINTS: i64 = 180;
 
-/// A range that ends now, or at a moment that its address names: such a link shows the same for as long as it is known.
+/// A range that ends now, or at a moment that its address names, or a time from one moment to another: such a link shows the
+/// same for as long as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stretch {
+    /// Of a time between two moments, the shortest that holds it.
     pub range: Range,
     /// None: now, and it moves on.
     pub until: Option<Timestamp>,
+    /// Only with `until`.
+    pub from: Option<Timestamp>,
 }
 
 impl From<Range> for Stretch {
     fn from(range: Range) -> Self {
-        Self { range, until: None }
+        Self { range, until: None, from: None }
     }
 }
 
@@ -93,25 +106,57 @@ impl Stretch {
     pub fn parse(range: &str, until: &str, now: Timestamp) -> Self {
         let until =
             until.parse().ok().filter(|at| *at < now + TimeDelta::hours(1)).map(|at: Timestamp| at.trunc_subsecs(0));
-        Self { range: Range::parse(range), until }
+        Self { until, ..Range::parse(range).into() }
+    }
+    /// By the parameters of an address: `from` and `to`, if they are moments in order, win over the others. More than a week
+    /// is kept nowhere, so the week before `to` it is then.
+    pub fn read<'a>(get: impl Fn(&str) -> &'a str, now: Timestamp) -> Self {
+        let moment = |key: &str| get(key).parse().ok().map(|at: Timestamp| at.trunc_subsecs(0));
+        match moment("from").zip(moment("to")) {
+            Some((from, to)) if from < to && from < now && to < now + TimeDelta::hours(1) => {
+                let from = from.max(to - Range::Days7.length());
+                let range = Range::ALL.into_iter().find(|r| to - from <= r.length()).unwrap_or(Range::Days7);
+                Self { range, until: Some(to), from: Some(from) }
+            }
+            _ => Self::parse(get("range"), get("until"), now),
+        }
     }
     #[must_use]
     pub fn with(self, range: Range) -> Self {
-        Self { range, ..self }
+        Self { range, from: None, ..self }
     }
     #[must_use]
     pub fn ending(self, at: Timestamp) -> Self {
-        Self { until: Some(at.trunc_subsecs(0)), ..self }
+        Self { until: Some(at.trunc_subsecs(0)), from: None, ..self }
     }
-    /// `last hour`, `the hour until 14:07 UTC on 29 Nov`.
+    /// The page at this address with the stretch in it.
+    #[must_use]
+    pub fn put(self, here: Here) -> Here {
+        let moment = |at: Option<Timestamp>| at.map(format::machine).unwrap_or_default();
+        match self.from {
+            Some(from) => here.put("from", format::machine(from)).put("to", moment(self.until)),
+            None => here.put("range", self.range).put("until", moment(self.until)),
+        }
+    }
+    /// `last hour`, `1 h until 29 Nov 14:07:00 UTC`.
     pub fn words(self) -> String {
-        match self.until {
-            None => self.range.words().to_owned(),
-            Some(at) => format!("{} until {} UTC", self.range.label(), crate::format::day_clock(at)),
+        match (self.from, self.until) {
+            (Some(from), Some(to)) => {
+                format!("{} to {} UTC", format::day_clock(from), format::day_clock(to))
+            }
+            (_, Some(at)) => format!("{} until {} UTC", self.range.label(), format::day_clock(at)),
+            (_, None) => self.range.words().to_owned(),
         }
     }
     /// (seconds of one bucket, buckets): coarser where the fine figures of that time are gone.
     pub fn buckets(self, now: Timestamp) -> (u32, usize) {
+        if let Some((from, to)) = self.from.zip(self.until) {
+            let least = if (now - from).num_seconds() > FINE_S { 60 } else { 10 };
+            let span = (to - from).num_seconds();
+            let steps = [10, 20, 60, 120, 300, 600, 1_200, 1_800, 3_600];
+            let bucket = steps.into_iter().find(|step| *step >= least && span <= step * POINTS).unwrap_or(3_600);
+            return (bucket as u32, usize::try_from(span / bucket + 1).unwrap_or(1).max(2));
+        }
         let (bucket_s, n) = self.range.buckets();
         let whole_s = bucket_s as usize * n;
         let old = self.until.is_some_and(|at| (now - at).num_seconds() + whole_s as i64 > FINE_S);
@@ -123,10 +168,39 @@ impl Stretch {
 impl fmt::Display for Stretch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.range.fmt(f)?;
-        match self.until {
-            None => Ok(()),
-            Some(at) => write!(f, "&until={}", crate::format::machine(at)),
+        match (self.from, self.until) {
+            (Some(from), Some(to)) => write!(f, "&from={}&to={}", format::machine(from), format::machine(to)),
+            (_, Some(at)) => write!(f, "&until={}", format::machine(at)),
+            (_, None) => Ok(()),
         }
+    }
+}
+
+/// The links of a page from one range to another, and what it says where it does not show the newest.
+#[derive(Template, Clone, Debug)]
+#[template(path = "parts/ranges.html")]
+pub struct Ranges {
+    /// Label, address, whether it is this one.
+    pub links: Vec<(&'static str, String, bool)>,
+}
+
+/// Says that plots are of another time than the rest of the page, and leads back.
+#[derive(Template, Clone, Debug)]
+#[template(path = "parts/pinned.html")]
+pub struct Pinned {
+    pub stretch: Stretch,
+    /// The page with the plots of now.
+    pub now: String,
+}
+
+impl Stretch {
+    /// `bare`: the page's address without its time.
+    pub fn ranges(self, bare: &Here) -> Ranges {
+        let link = |r: Range| (r.label(), self.with(r).put(bare.clone()).url(), self.from.is_none() && r == self.range);
+        Ranges { links: Range::ALL.into_iter().map(link).collect() }
+    }
+    pub fn pinned(self, bare: &Here) -> Option<Pinned> {
+        self.until.map(|_| Pinned { stretch: self, now: Self::from(self.range).put(bare.clone()).url() })
     }
 }
 
@@ -167,5 +241,39 @@ mod tests {
             (60, 15),
             "a minute is the finest that is kept for long"
         );
+    }
+
+    #[test]
+    fn a_time_between_two_moments_is_a_stretch_too() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let now = at("2026-11-29T03:20:00Z");
+        let of = |from: &'static str, to: &'static str, now| {
+            let get = move |key: &str| match key {
+                "from" => from,
+                "to" => to,
+                "range" => "6h",
+                _ => "",
+            };
+            Stretch::read(get, now)
+        };
+        let half = of("2026-11-29T02:00:00Z", "2026-11-29T02:30:00.4Z", now);
+        assert_eq!((half.range, half.buckets(now)), (Range::Hour1, (10, 181)));
+        assert_eq!(half.words(), "29 Nov 02:00:00 to 29 Nov 02:30:00 UTC");
+        let url = half.put(Here::new("/a")).url();
+        assert_eq!(url, "/a?from=2026-11-29T02:00:00.000Z&to=2026-11-29T02:30:00.000Z");
+        assert_eq!(half.buckets(at("2026-12-02T00:00:00Z")), (60, 31));
+        assert_eq!(half.with(Range::Minutes15).to_string(), "15m&until=2026-11-29T02:30:00.000Z");
+        assert!(half.ranges(&Here::new("/a")).links.iter().all(|(_, _, current)| !current));
+        assert!(half.pinned(&Here::new("/a")).unwrap().now.ends_with("range=1h"));
+        let year = of("2025-11-29T00:00:00Z", "2026-11-29T00:00:00Z", now);
+        assert_eq!((year.range, year.buckets(now)), (Range::Days7, (3_600, 169)));
+        for (from, to) in [
+            ("2026-11-29T02:30:00Z", "2026-11-29T02:00:00Z"),
+            ("2026-11-29T02:30:00Z", ""),
+            ("soon", "2026-11-29T02:00:00Z"),
+            ("2027-11-29T02:30:00Z", "2027-11-29T02:31:00Z"),
+        ] {
+            assert_eq!(of(from, to, now), Range::Hours6.into(), "{from} {to}");
+        }
     }
 }

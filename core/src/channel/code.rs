@@ -48,6 +48,10 @@ pub struct Origin {
     pub sha256: Option<String>,
     /// Major and minor of the interface it was built for.
     pub abi: Option<String>,
+    /// Hosts that it may call through this host; of code that is linked in, which calls by itself, none.
+    pub allowed_hosts: Vec<String>,
+    /// And those of them that may have a private address.
+    pub private_hosts: Vec<String>,
 }
 
 /// Where an instance is in its life, as in the plugin documentation.

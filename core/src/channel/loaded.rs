@@ -314,6 +314,8 @@ impl Code for FromFile {
             file: Some(entry.file.clone()),
             sha256: Some(entry.sha256.clone()),
             abi: Some(self.0.abi()),
+            allowed_hosts: entry.allowed_hosts.clone(),
+            private_hosts: entry.private_hosts.clone(),
         }
     }
 

@@ -104,6 +104,26 @@ fn flags_win_over_environment_over_file_over_defaults() {
 }
 
 #[test]
+fn a_channel_may_have_a_target_of_its_own() {
+    assert_eq!(defaults().unwrap().queue.target_ms("email"), 60_000);
+    let env = [("CAMPANILE_QUEUE__TARGET_AGE", "2m"), ("CAMPANILE_QUEUE__TARGET_AGES", "email=5m, sms = 20s")];
+    let queue = with_env(&env).unwrap().config.queue;
+    assert_eq!(["email", "sms", "webhook"].map(|c| queue.target_ms(c)), [300_000, 20_000, 120_000]);
+    for (wrong, why) in [
+        ("email", "write email=5m"),
+        ("email=soon", "is not a duration"),
+        ("=5m", "must begin with a small letter"),
+        ("email=0s", "more than 0"),
+        ("email=1m, email=2m", "names email twice"),
+    ] {
+        let said = with_env(&[("CAMPANILE_QUEUE__TARGET_AGES", wrong)]).unwrap_err().to_string();
+        assert!(said.contains("queue.target_ages") && said.contains(why), "{wrong}: {said}");
+    }
+    let said = with_env(&[("CAMPANILE_QUEUE__TARGET_AGE", "0s")]).unwrap_err().to_string();
+    assert!(said.contains("queue.target_age: must be more than 0"), "{said}");
+}
+
+#[test]
 fn the_environment_takes_lists_numbers_bools_and_empties() {
     let c = with_env(&[
         ("CAMPANILE_WEBSOCKET__ORIGINS", "https://a.example, https://b.example"),

@@ -31,6 +31,10 @@ pub struct Slot {
     pub latency: Vec<u32>,
     /// Unsettled deliveries at the end of it.
     pub depth: f32,
+    /// Seconds that the oldest due delivery had waited, the most of it; 0 while none was due. `None`: nobody knew, as in
+    /// minutes that an older version wrote down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_s: Option<f32>,
 }
 
 /// All channels in one stretch of time.
@@ -49,6 +53,8 @@ pub struct Look {
     pub nodes: HashMap<String, NodeFigures>,
     /// Unsettled deliveries by channel.
     pub depth: BTreeMap<String, u64>,
+    /// Seconds that the oldest due delivery of each channel has waited.
+    pub oldest_s: BTreeMap<String, f32>,
 }
 
 /// Samples in order; `None` where nobody looked.
@@ -146,6 +152,11 @@ impl Rings {
                 slot.depth = *depth as f32;
             }
         }
+        for (channel, oldest) in &look.oldest_s {
+            if let Some(slot) = slot(&mut sample.channels, channel) {
+                slot.oldest_s = Some(*oldest);
+            }
+        }
         self.last.clone_from(&look.nodes);
         self.put(at, sample);
     }
@@ -239,6 +250,11 @@ fn add_difference(slot: &mut Slot, old: &ChannelCounts, new: &ChannelCounts) {
     }
 }
 
+/// The longer one of two waits, where at least one is known.
+fn worse(a: Option<f32>, b: Option<f32>) -> Option<f32> {
+    a.into_iter().chain(b).reduce(f32::max)
+}
+
 impl Slot {
     fn merge(&mut self, other: &Self) {
         self.accepted += other.accepted;
@@ -253,6 +269,8 @@ impl Slot {
         }
         // The end of the stretch counts.
         self.depth = other.depth;
+        // Here the worst of it: a wait that was over within an hour's bucket was one all the same.
+        self.oldest_s = worse(self.oldest_s, other.oldest_s);
     }
 }
 
@@ -354,6 +372,7 @@ mod tests {
         Look {
             nodes: nodes.iter().map(|(n, sent, open)| ((*n).to_owned(), figures(*sent, *open))).collect(),
             depth: [("email".to_owned(), depth)].into(),
+            oldest_s: BTreeMap::new(),
         }
     }
     fn sent(samples: &[Option<Sample>]) -> Vec<Option<u64>> {
@@ -416,6 +435,33 @@ mod tests {
         assert_eq!(sent(&samples), [Some(20), Some(20), Some(20), Some(20), Some(20), Some(20), Some(1)]);
         let (_, hours) = rings.read(at(120), 3_600, 168);
         assert_eq!(sent(&hours).iter().flatten().sum::<u64>(), 121);
+    }
+
+    #[test]
+    fn of_waits_the_longest_of_a_stretch_is_kept_and_what_nobody_knew_is_no_data() {
+        let mut rings = Rings::default();
+        for (i, oldest) in [Some(3.0), None, Some(41.0), Some(0.0)].into_iter().enumerate() {
+            let oldest_s = oldest.map(|s| ("email".to_owned(), s)).into_iter().collect();
+            rings.look(at(i as i64 * 10), &Look { oldest_s, ..look(&[("me", 1, 1)], 2) }, "me");
+        }
+        let oldest = |samples: &[Option<Sample>]| -> Vec<Option<f32>> {
+            samples.iter().map(|s| s.as_ref().and_then(|s| s.channels.get("email")?.oldest_s)).collect()
+        };
+        assert_eq!(oldest(&rings.read(at(30), 10, 4).1), [Some(3.0), None, Some(41.0), Some(0.0)]);
+        assert_eq!(oldest(&rings.read(at(30), 20, 2).1), [Some(3.0), Some(41.0)]);
+        // Written down and read again, beside a minute of a version that knew of none.
+        let known = rings.read(at(30), 60, 1).1.remove(0).unwrap();
+        let written = serde_json::to_string(&known).unwrap();
+        let old = r#"{"connections":1.0,"channels":{"email":{"sent":6,"depth":9.0}}}"#;
+        assert!(!serde_json::to_string(&serde_json::from_str::<Sample>(old).unwrap()).unwrap().contains("oldest"));
+        let mut after = Rings::default();
+        after.restore(at(0), serde_json::from_str(old).unwrap());
+        after.restore(at(60), serde_json::from_str(&written).unwrap());
+        assert_eq!(oldest(&after.read(at(119), 60, 2).1), [None, Some(41.0)]);
+        assert_eq!(oldest(&after.read(at(119), 10, 12).1)[6..], [Some(41.0); 6]);
+        let mut joined = known.clone();
+        joined.join(&serde_json::from_str(old).unwrap());
+        assert_eq!(joined.channels["email"].oldest_s, Some(41.0), "another node may be of an older version");
     }
 
     #[test]

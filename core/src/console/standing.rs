@@ -13,8 +13,6 @@ use campanile_model::Timestamp;
 use chrono::TimeDelta;
 use std::sync::PoisonError;
 
-/// How old the oldest due delivery may become before a channel counts as behind.
-pub const TARGET_MS: i64 = 60_000;
 /// Samples of ten seconds: five minutes, in which a channel is judged.
 const JUDGED: usize = 30;
 /// An hour, in which the start of failures is looked for.
@@ -28,7 +26,11 @@ pub fn of(s: &Services, facts: &Facts) -> Vec<ChannelFacts> {
         let rings = s.console.rings.lock().unwrap_or_else(PoisonError::into_inner);
         rings.read(s.clock.now(), 10, SOUGHT)
     };
-    let one = |v: &ChannelView| ChannelFacts { cause: cause(s, v), ..one(v, facts, start, &hour) };
+    let one = |v: &ChannelView| ChannelFacts {
+        cause: cause(s, v),
+        target_ms: s.config.queue.target_ms(v.name.as_str()),
+        ..one(v, facts, start, &hour)
+    };
     s.channels.views().iter().filter(|v| v.enabled).map(one).collect()
 }
 
@@ -52,7 +54,7 @@ fn one(v: &ChannelView, facts: &Facts, start: Timestamp, hour: &[Option<Sample>]
         failing_since: v.breaker.since.or_else(|| failing_since(start, hour, &name)),
         cause: None,
         oldest_ms: queue.oldest_age_ms,
-        target_ms: TARGET_MS,
+        target_ms: i64::MAX,
         held: queue.held,
         paused: pause.map(|p| (p.actor.trim_start_matches("admin:").to_owned(), p.reason.clone())),
         breaker: match v.breaker.state.as_str() {

@@ -3,6 +3,7 @@
 //! Owns the rhythm. A look that fails leaves a gap in the plot and nothing else.
 
 use super::{
+    Facts,
     rings::{Look, Sample},
     standing,
 };
@@ -98,8 +99,21 @@ async fn look(s: &Services) {
         facts.nodes.rows.iter().map(|n| (n.said.node.to_string(), n.said.figures.clone())).collect();
     nodes.insert(me.clone(), own(s));
     let depth = facts.queues.iter().map(|(name, q)| (name.clone(), waiting(q))).collect();
+    let oldest_s = oldest(s, &facts);
     let mut rings = s.console.rings.lock().unwrap_or_else(PoisonError::into_inner);
-    rings.look(s.clock.now(), &Look { nodes, depth }, &me);
+    rings.look(s.clock.now(), &Look { nodes, depth, oldest_s }, &me);
+}
+
+/// Of every channel, in seconds; of none while the database does not say. A channel of which nothing is stored has nothing due.
+fn oldest(s: &Services, facts: &Facts) -> BTreeMap<String, f32> {
+    if facts.database.is_some() {
+        return BTreeMap::new();
+    }
+    let age = |name: &str| facts.queues.get(name).and_then(|q| q.oldest_age_ms).unwrap_or(0).max(0) as f32 / 1e3;
+    let views = s.channels.views();
+    let known =
+        views.iter().filter(|v| v.enabled).map(|v| v.name.as_str()).chain(facts.queues.keys().map(String::as_str));
+    known.map(|name| (name.to_owned(), age(name))).collect()
 }
 
 /// Everything of a channel that is not settled and not due later.
@@ -139,6 +153,16 @@ impl Minute {
         let facts = s.console.facts.get(s).await;
         for (name, q) in &facts.queues {
             sample.channels.entry(name.clone()).or_default().depth = waiting(q) as f32;
+        }
+        // The longest waits that were seen at the looks of this minute, not only at its end.
+        let seen = {
+            let rings = s.console.rings.lock().unwrap_or_else(PoisonError::into_inner);
+            rings.read_until(s.clock.now(), self.begins, 60, 1).1
+        };
+        for (name, slot) in seen.into_iter().flatten().flat_map(|m| m.channels) {
+            if slot.oldest_s.is_some() {
+                sample.channels.entry(name).or_default().oldest_s = slot.oldest_s;
+            }
         }
         let Ok(data) = serde_json::to_string(&sample) else { return Ok(()) };
         s.store.put_minute(self.begins, s.node, &data).await

@@ -41,6 +41,18 @@ pub struct Allowed<'a> {
     pub private: &'a [String],
 }
 
+impl Allowed<'_> {
+    /// Whether everything that this name or pattern stands for may be called.
+    pub fn covers(self, asked: &str) -> bool {
+        let one = asked.strip_prefix("*.").map(|domain| format!("any.{domain}"));
+        let name = one.as_deref().unwrap_or(asked);
+        self.public.iter().chain(self.private).any(|pattern| {
+            // A name that is allowed does not cover a pattern that happens to hold it.
+            (one.is_none() || pattern.starts_with('*')) && matches(pattern, name)
+        })
+    }
+}
+
 /// The clients of all channels: their connections are shared, cookies there are none. Made when the first request comes, so
 /// that a machine without roots of trust serves all the same.
 #[derive(Default)]
@@ -201,6 +213,26 @@ mod tests {
         match check(url, Allowed { public: &public, private: &private }) {
             Ok((_, private)) => format!("ok {private}"),
             Err(e) => e.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_covered_by_names_and_patterns() {
+        let of = |public: &[&str], asked: &str| {
+            let public: Vec<String> = public.iter().map(|p| (*p).to_owned()).collect();
+            Allowed { public: &public, private: &["10.0.0.7".to_owned()] }.covers(asked)
+        };
+        for (public, asked, covered) in [
+            (&["api.example.org"][..], "api.example.org", true),
+            (&["*.example.org"], "api.example.org", true),
+            (&["*.example.org"], "*.example.org", true),
+            (&["*"], "*.example.org", true),
+            (&["any.example.org"], "*.example.org", false),
+            (&["*.example.org"], "example.net", false),
+            (&[], "10.0.0.7", true),
+            (&[], "api.example.org", false),
+        ] {
+            assert_eq!(of(public, asked), covered, "{public:?} {asked}");
         }
     }
 

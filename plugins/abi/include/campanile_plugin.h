@@ -96,7 +96,8 @@ typedef struct camp_plugin {
   uint32_t size, abi_minor, flags, reserved;
   /* Writes one JSON object: name, version, display_name, description, license, homepage, recipient {format, required},
    * max_batch, max_concurrency, timeout_ms, idempotent, asks_permission, content ["subject","text","html"],
-   * config_schema. Only name and version are required. */
+   * config_schema. Only name and version are required. For operators also: authors, documentation, changelog, and
+   * hosts ["api.example.org"], those that it asks to call through the host. */
   void (*describe)(const camp_sink *out);
   /* 0: *instance is set and token is completed once, now or later; OK means ready. Not 0: no instance; complete token
    * with the reason first if you can. */

@@ -17,7 +17,7 @@ pub struct Ntfy {
 impl Channel for Ntfy {
     type Config = Config;
     const INFO: Info =
-        info!("ntfy").display_name("ntfy").recipient("ntfy_topic").max_concurrency(8).content(&["subject", "text"]);
+        info!("ntfy").display_name("ntfy").recipient("ntfy_topic").max_concurrency(8).hosts(&["ntfy.sh"]).content(&["subject", "text"]);
 
     fn validate(config: &Config) -> Result<(), Vec<Problem>> {
         config.problems()

@@ -23,6 +23,15 @@ pub struct Info {
     pub license: &'static str,
     /// May be empty.
     pub homepage: &'static str,
+    /// Who wrote it, as Cargo has it: `Ada <ada@example.org>:Bo`; may be empty.
+    pub authors: &'static str,
+    /// Address of its manual; may be empty.
+    pub documentation: &'static str,
+    /// Address of what changed from version to version; may be empty.
+    pub changelog: &'static str,
+    /// Hosts that it has to call through the host, for the operator who allows them: `api.example.org`, `*.example.org`.
+    /// Asking gives it nothing.
+    pub hosts: &'static [&'static str],
     /// Format of the recipient (`email`, `none`, or free text such as `phone`): the host checks what it knows.
     pub recipient: &'static str,
     /// Most items in one `deliver_batch`.
@@ -63,6 +72,10 @@ impl Info {
             description: "",
             license: "",
             homepage: "",
+            authors: "",
+            documentation: "",
+            changelog: "",
+            hosts: &[],
             recipient: "text",
             max_batch: 1,
             max_concurrency: 8,
@@ -79,6 +92,10 @@ impl Info {
         description: &'static str,
         license: &'static str,
         homepage: &'static str,
+        authors: &'static str,
+        documentation: &'static str,
+        changelog: &'static str,
+        hosts: &'static [&'static str],
         recipient: &'static str,
         max_batch: usize,
         max_concurrency: usize,
@@ -104,5 +121,6 @@ macro_rules! info {
             .description(::core::env!("CARGO_PKG_DESCRIPTION"))
             .license(::core::env!("CARGO_PKG_LICENSE"))
             .homepage(::core::env!("CARGO_PKG_HOMEPAGE"))
+            .authors(::core::env!("CARGO_PKG_AUTHORS"))
     };
 }

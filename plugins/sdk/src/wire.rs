@@ -201,6 +201,16 @@ pub struct Description {
     pub license: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub homepage: String,
+    /// People, a colon between two.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub authors: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub documentation: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub changelog: String,
+    /// Hosts that it asks to call. What it may call, the operator's list says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
     #[serde(default)]
     pub recipient: Recipient,
     #[serde(default = "one")]
@@ -288,6 +298,10 @@ impl Description {
             description: info.description.to_owned(),
             license: info.license.to_owned(),
             homepage: info.homepage.to_owned(),
+            authors: info.authors.to_owned(),
+            documentation: info.documentation.to_owned(),
+            changelog: info.changelog.to_owned(),
+            hosts: info.hosts.iter().map(|host| (*host).to_owned()).collect(),
             recipient: Recipient { format: info.recipient.to_owned(), required: info.recipient != "none" },
             max_batch: info.max_batch,
             max_concurrency: info.max_concurrency,

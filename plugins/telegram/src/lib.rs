@@ -21,6 +21,7 @@ impl Channel for Telegram {
         .display_name("Telegram")
         .recipient("telegram_chat")
         .max_concurrency(16)
+        .hosts(&["api.telegram.org"])
         .content(&["subject", "text"]);
 
     fn validate(config: &Config) -> Result<(), Vec<Problem>> {

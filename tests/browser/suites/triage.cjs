@@ -201,6 +201,41 @@ module.exports = {
     await page.context().close();
   },
 
+  async 'a channel is paused from its page, and no line of a mark goes through words on its plots'(browser, server) {
+    const page = await console_(browser, server, '/admin/channels/email?range=15m', { timezoneId: 'Asia/Kathmandu' });
+    await page.locator('#pause input[name=reason]').fill('the relay moves');
+    await page.locator('#pause select[name=minutes]').selectOption('60');
+    await page.locator('#pause').getByRole('button', { name: 'Pause' }).click();
+    const toast = page.locator('.toast', { hasText: 'email is paused until' });
+    const [utc, local] = await toast.locator('time').evaluate((t) => [t.dateTime.slice(14, 16), t.textContent.slice(3, 5)]);
+    assert.equal((Number(local) - Number(utc) + 60) % 60, 45, 'its end is told in the viewer\'s zone');
+    await page.locator('#pause').getByText('the relay moves').waitFor();
+    await toast.getByRole('button', { name: 'Undo' }).click();
+    await page.locator('#channel-head').getByText('Healthy').waitFor();
+    await page.locator('#rate .notes span', { hasText: 'paused by' }).or(page.locator('#rate .notes span', { hasText: 'resumed by' })).first().waitFor();
+    const crossed = () => page.evaluate(() => [...document.querySelectorAll('.plot')].flatMap((plot) => {
+      const lines = [...plot.querySelectorAll('svg .rule')].map((rule) => rule.getBoundingClientRect().left);
+      return [...plot.querySelectorAll('.notes span:not(.over)')].filter((words) => {
+        const { left, right } = words.getBoundingClientRect();
+        return lines.some((x) => x > left && x < right);
+      }).map((words) => words.textContent);
+    }));
+    for (const width of [1440, 1180, 1024]) {
+      await page.setViewportSize({ width, height: 1000 });
+      assert.deepEqual(await crossed(), [], `at ${width}`);
+    }
+    await fits(page, 'a channel');
+    await pictured(page, 'channel');
+    for (const id of ['rate', 'success', 'latency']) {
+      await page.locator(`#${id}`).getByRole('link', { name: 'As table' }).click();
+      await page.locator(`#${id} table`).waitFor();
+      await page.locator(`#${id}`).getByRole('link', { name: 'As plot' }).click();
+      await page.locator(`#${id} svg`).first().waitFor();
+    }
+    assert.deepEqual(page.faults, []);
+    await page.context().close();
+  },
+
   async 'the dead letters have an empty state, and no page of them scrolls sideways'(browser, server) {
     for (const path of ['/admin/dead', '/admin/dead?all=1', '/admin/dead?channel=email&destination=&since=24h', '/admin/dead?tab=poison']) {
       const page = await console_(browser, server, path);

@@ -172,6 +172,40 @@ async fn order_switches_and_deletion_take_hold_and_a_dangerous_one_asks() {
 }
 
 #[tokio::test]
+async fn how_a_channel_fares_is_drawn_over_time_with_a_table_and_a_link_for_each() {
+    let relay = SmtpServer::start().await;
+    let host = TestHost::builder().mail_to(relay.address).start().await;
+    let mut vera = signed_in(&host, "vera", "viewer").await;
+    for n in 0..3 {
+        let to = json!([{"user_id": format!("u{n}"), "email": format!("u{n}@example.org")}]);
+        host.api().accepted(&json!({"to": to, "title": "drawn", "channels": ["email"]})).await;
+    }
+    relay.wait_for(3).await;
+    // Another channel's deliveries are not among them.
+    host.api().notify("ada", "in the feed").await;
+    vera.wait_for("/admin/channels/email?table=rate", "data-sum=\"delivered\">3<").await;
+    let page = get(&mut vera, "/admin/channels/email").await.body;
+    for (id, table) in [("rate", "rate"), ("success", "success"), ("latency", "latency")] {
+        assert!(page.contains(&format!("<section id=\"{id}\" class=\"card\"")), "no {id}: {page}");
+        assert!(page.contains(&format!("table={table}\">As table")), "{table}: {page}");
+    }
+    assert!(page.contains("success 100 % last.") && page.contains("Link to this time"), "{page}");
+    let page = get(&mut vera, "/admin/channels/email?range=15m&table=latency").await.body;
+    assert!(page.contains("p95, highest") && page.contains("range=6h"), "{page}");
+    let mut live = Stream::open(&vera, "/admin/live?page=channel&channel=email&range=15m").await;
+    live.until("its parts are told one by one", |t| {
+        ["#rate", "#success", "#latency", "#channel-health", "#pause"]
+            .iter()
+            .all(|id| t.contains(&format!("hx-target=\"{id}\"")))
+    })
+    .await;
+    let pinned = "/admin/channels/email?from=2026-01-02T03:00:00Z&to=2026-01-02T04:00:00Z";
+    let page = get(&mut vera, pinned).await.body;
+    assert!(page.contains("The plots show the time from") && page.contains("No data in this time"), "{page}");
+    assert!(page.contains("everything else is of now") && page.contains("Plots of now"), "{page}");
+}
+
+#[tokio::test]
 async fn who_may_not_act_gets_no_form_and_support_no_log() {
     let relay = SmtpServer::start().await;
     let host = TestHost::builder().mail_to(relay.address).start().await;
@@ -192,7 +226,7 @@ async fn who_may_not_act_gets_no_form_and_support_no_log() {
 #[tokio::test]
 async fn what_crashes_says_so_within_seconds_and_the_others_go_on() {
     let mut house = House::new(|b| b.set("retry.schedule", "[\"50ms\"]"));
-    house.add(c_file(), &[]).await;
+    house.add(c_file(), &["--allow-host", "files.example.org"]).await;
     house.add(&villain(&["-DFLAGS=CAMP_F_BLOCKING"]), &[]).await;
     let rotten = villain(&["-DNAME=\"rotten\"", "-DABORTS"]);
     list(&house, "rotten", &fs::read(rotten).unwrap());
@@ -216,6 +250,11 @@ async fn what_crashes_says_so_within_seconds_and_the_others_go_on() {
 
     let page = get(&mut olga, "/admin/plugins").await;
     assert!(page.body.contains("rotten was refused") && page.body.contains("signal 6"), "{}", page.body);
+    assert!(page.body.contains("files.example.org"), "{}", page.body);
+    let about = get(&mut olga, "/admin/channels/c_file?tab=about").await;
+    let fact = |label: &str, value: &str| about.body.contains(&format!("<dt>{label}</dt><dd>{value}</dd>"));
+    assert!(fact("May call", "files.example.org") && fact("Asks to call", "none asked"), "{}", about.body);
+    assert!(fact("Authors", "not told by the plugin") && fact("Changelog", "not told by the plugin"), "{}", about.body);
     let refused = post(&mut olga, "/admin/plugins/rotten/reload", &[("csrf", &csrf)]).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.body);
     let reload = [("csrf", csrf.as_str()), ("back", "/admin/plugins")];

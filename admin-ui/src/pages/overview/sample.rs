@@ -76,6 +76,8 @@ pub fn overview() -> Overview {
     Overview {
         frame: super::super::sample_frame("/admin"),
         range: range.into(),
+        ranges: Stretch::from(range).ranges(&Here::new("/admin")),
+        pinned: None,
         say: Say {
             sentence: Sentence {
                 tone: Tone::Warn,
@@ -124,6 +126,6 @@ pub fn overview() -> Overview {
             one_in: Some(80),
         },
         foot: Foot { at: series.start + TimeDelta::seconds(3_588), bucket: "20 s".into(), partial: None },
-        rate: RatePlot::new(series, range, Shown::Plots),
+        rate: RatePlot::new(series, range, Shown::Plots, &Here::new("/admin")),
     }
 }

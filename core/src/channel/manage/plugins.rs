@@ -16,6 +16,11 @@ pub struct PluginView {
     pub description: Option<String>,
     pub license: Option<String>,
     pub homepage: Option<String>,
+    pub authors: Option<String>,
+    pub documentation: Option<String>,
+    pub changelog: Option<String>,
+    /// Hosts that it asks to call; `origin` has those that it may.
+    pub hosts: Vec<String>,
     /// Format of the addresses of its channels.
     pub recipient: Option<String>,
     /// JSON Schema 2020-12 of its configuration.
@@ -55,6 +60,10 @@ impl PluginView {
             description: None,
             license: None,
             homepage: None,
+            authors: None,
+            documentation: None,
+            changelog: None,
+            hosts: Vec::new(),
             recipient: None,
             config_schema: None,
             origin: None,
@@ -85,6 +94,10 @@ impl Keeper {
                     description: some(&d.description),
                     license: some(&d.license),
                     homepage: some(&d.homepage),
+                    authors: some(&d.authors.split(':').filter(|a| !a.is_empty()).collect::<Vec<_>>().join(", ")),
+                    documentation: some(&d.documentation),
+                    changelog: some(&d.changelog),
+                    hosts: d.hosts.clone(),
                     recipient: Some(d.recipient.format.clone()),
                     config_schema: Some(d.config_schema.clone()).filter(|s| !s.is_null()),
                     origin: Some(code.origin()),

@@ -123,10 +123,12 @@ fn show(entry: &Entry, description: &Description, old: Option<&Entry>, out: Outp
     let rows = [
         ("File", entry.file.clone()),
         ("SHA-256", entry.sha256.clone()),
+        ("Authors", description.authors.clone()),
         ("License", description.license.clone()),
         ("Recipient", description.recipient.format.clone()),
         ("At once", description.max_concurrency.to_string()),
         ("Isolation", entry.isolation.word().to_owned()),
+        ("Asks for", description.hosts.join(", ")),
         ("May call", hosts(&entry.allowed_hosts)),
     ];
     for (what, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {

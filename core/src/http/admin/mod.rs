@@ -20,6 +20,8 @@ mod notification;
 mod notifications;
 mod overview;
 mod password;
+mod pause;
+mod plots;
 mod queues;
 mod search;
 mod send_test;

@@ -4,13 +4,14 @@ use super::{
     Routes, Signed, base_url, console_frame,
     gate::LOOK,
     live::{self, Drawn, Live},
+    plots::Asked,
 };
 use crate::{
     channel::ChannelView,
     console::{
         Facts, pulse,
         rings::{Sample, Slot},
-        standing::{self, TARGET_MS},
+        standing,
         ticker::waiting,
     },
     http::{page::page, problem::ApiResult},
@@ -18,7 +19,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use axum::{
-    extract::{Query, State},
+    extract::{RawQuery, State},
     http::HeaderMap,
     response::Response,
 };
@@ -29,47 +30,48 @@ use campanile_admin_ui::{
         overview as ui,
         range::{Range, Stretch},
     },
+    pieces::Here,
     sentence::{self, ChannelFacts, Trouble},
 };
-use campanile_model::{DeliveryState, Timestamp, api::ShownState, ports::NotificationFilter};
+use campanile_model::{
+    DeliveryState, Timestamp,
+    api::ShownState,
+    ports::{NotificationFilter, QueueStats},
+};
 use chrono::TimeDelta;
-use serde::Deserialize;
 use std::sync::{Arc, PoisonError, atomic::Ordering::Relaxed};
 
 const SPARK: usize = 60;
 /// Rows of "just now".
 const RECENT: usize = 6;
 
+const PATH: &str = "/admin";
+
 pub fn routes() -> Routes {
-    Routes::new().get("/admin", LOOK, show)
+    Routes::new().get(PATH, LOOK, show)
 }
 
-#[derive(Deserialize, Default, Clone, Debug)]
-#[serde(default)]
-pub struct Asked {
-    pub range: String,
-    /// None: now.
-    pub until: String,
-    pub table: String,
-}
-
-impl Asked {
-    fn stretch(&self, s: &Services) -> Stretch {
-        Stretch::parse(&self.range, &self.until, s.clock.now())
-    }
+/// The page without its time.
+fn bare() -> Here {
+    Here::new(PATH)
 }
 
 async fn show(
     State(s): State<Arc<Services>>,
     signed: Signed,
-    Query(asked): Query<Asked>,
     headers: HeaderMap,
+    RawQuery(query): RawQuery,
 ) -> ApiResult<Response> {
+    let asked = Asked::read(&live::Query::parse(query.as_deref().unwrap_or_default()));
     let facts = s.console.facts.get(&s).await;
     let view = gather(&s, &signed, &asked, &facts).await;
+    let range = asked.stretch(&s);
+    let here = bare().put("table", ui::Shown::parse(&asked.table).as_str());
     page(&ui::Overview {
-        frame: console_frame(&s, &signed, &headers, &facts, "/admin"),
-        range: asked.stretch(&s),
+        frame: console_frame(&s, &signed, &headers, &facts, PATH),
+        range,
+        ranges: range.ranges(&here),
+        pinned: range.pinned(&here),
         say: view.say,
         steps: view.steps,
         tiles: view.tiles,
@@ -83,15 +85,16 @@ async fn show(
 
 /// The page's stream.
 pub fn live(query: &live::Query) -> Box<dyn Live> {
-    let text = |key: &str| query.get(key).to_owned();
-    Box::new(Asked { range: text("range"), until: text("until"), table: text("table") })
+    Box::new(Whole(Asked::read(query)))
 }
 
+struct Whole(Asked);
+
 #[async_trait]
-impl Live for Asked {
+impl Live for Whole {
     async fn draw(&self, s: &Arc<Services>, signed: &Signed, out: &mut Drawn) {
         let facts = s.console.facts.get(s).await;
-        let view = gather(s, signed, self, &facts).await;
+        let view = gather(s, signed, &self.0, &facts).await;
         out.put("say", &view.say);
         out.put("tiles", &view.tiles);
         out.put("channels", &view.channels);
@@ -174,7 +177,7 @@ pub async fn gather(s: &Services, signed: &Signed, asked: &Asked, facts: &Facts)
     let figures = Figures::read(s, range);
     let series = series(facts, &figures, &views);
     let standing = standing::of(s, facts);
-    let rows = rows(&views, &figures, facts, &standing);
+    let rows = rows(s, &views, &figures, facts, &standing);
     let now: Vec<(u64, bool)> = views
         .iter()
         .map(|v| facts.queues.get(v.name.as_str()).map_or((0, v.paused), |q| (waiting(q), v.paused)))
@@ -191,7 +194,7 @@ pub async fn gather(s: &Services, signed: &Signed, asked: &Asked, facts: &Facts)
         channels: ui::Channels { rows, csrf: signed.csrf.clone(), may_act: signed.admin.role.may_act() },
         recent: recent(s, &figures),
         foot: ui::Foot { at: s.clock.now(), bucket: range.range.bucket_label().to_owned(), partial: partial(facts) },
-        rate: ui::RatePlot::new(series, range, shown),
+        rate: ui::RatePlot::new(series, range, shown, &bare()),
     }
 }
 
@@ -201,9 +204,10 @@ fn partial(facts: &Facts) -> Option<String> {
     alone.or_else(|| facts.nodes.partial())
 }
 
-fn series(facts: &Facts, f: &Figures, views: &[ChannelView]) -> ui::Series {
+/// What happened between these moments to the subjects that are wanted.
+pub fn marks(facts: &Facts, start: Timestamp, end: Timestamp, wanted: impl Fn(&str) -> bool) -> Vec<ui::Mark> {
     let mut kept: Vec<ui::Mark> = Vec::new();
-    for m in facts.marks.iter().filter(|m| m.at >= f.start && m.at < f.end()) {
+    for m in facts.marks.iter().filter(|m| m.at >= start && m.at < end && wanted(&m.subject)) {
         // Every node sees its own breaker open: one mark is enough.
         let again =
             kept.iter().any(|k| k.subject == m.subject && k.what == m.what && (m.at - k.at) < TimeDelta::seconds(60));
@@ -211,6 +215,10 @@ fn series(facts: &Facts, f: &Figures, views: &[ChannelView]) -> ui::Series {
             kept.push(ui::Mark { at: m.at, subject: m.subject.clone(), what: m.what.clone() });
         }
     }
+    kept
+}
+
+fn series(facts: &Facts, f: &Figures, views: &[ChannelView]) -> ui::Series {
     ui::Series {
         start: f.start,
         bucket_ms: i64::from(f.bucket_s) * 1_000,
@@ -226,7 +234,7 @@ fn series(facts: &Facts, f: &Figures, views: &[ChannelView]) -> ui::Series {
                 (name, points)
             })
             .collect(),
-        marks: kept,
+        marks: marks(facts, f.start, f.end(), |_| true),
     }
 }
 
@@ -272,7 +280,7 @@ fn tiles(s: &Services, facts: &Facts, views: &[ChannelView], f: &Figures) -> ui:
     let depth: u64 = facts.queues.values().map(waiting).sum();
     let dead: u64 = facts.queues.values().map(|q| q.dead).sum();
     let oldest = facts.queues.values().filter(|q| q.held == 0).filter_map(|q| q.oldest_age_ms).max();
-    let late = oldest.is_some_and(|ms| ms > TARGET_MS);
+    let late = facts.queues.values().filter(|q| q.held == 0).any(|q| late(s, q));
     let latency = f.quarter.latency();
     let p = |share| pulse::percentile(&latency, share);
     let time = |ms: Option<f64>| ms.map_or_else(Figure::none, format::duration);
@@ -345,7 +353,18 @@ fn about(view: &ChannelView) -> String {
     }
 }
 
-fn rows(views: &[ChannelView], f: &Figures, facts: &Facts, standing: &[ChannelFacts]) -> Vec<ui::ChannelRow> {
+/// Its oldest due delivery has waited for longer than it should.
+pub fn late(s: &Services, queue: &QueueStats) -> bool {
+    queue.oldest_age_ms.is_some_and(|ms| ms > s.config.queue.target_ms(&queue.channel))
+}
+
+fn rows(
+    s: &Services,
+    views: &[ChannelView],
+    f: &Figures,
+    facts: &Facts,
+    standing: &[ChannelFacts],
+) -> Vec<ui::ChannelRow> {
     views
         .iter()
         .map(|v| {
@@ -372,7 +391,7 @@ fn rows(views: &[ChannelView], f: &Figures, facts: &Facts, standing: &[ChannelFa
                 p95: pulse::percentile(&latency, 0.95).map_or_else(|| "–".to_owned(), |ms| format::duration(ms).text()),
                 queued: format::count(waiting(&queue)),
                 oldest: format::duration_or_dash(queue.oldest_age_ms),
-                oldest_late: !v.paused && queue.oldest_age_ms.is_some_and(|ms| ms > TARGET_MS),
+                oldest_late: !v.paused && late(s, &queue),
                 name,
             }
         })
@@ -382,7 +401,7 @@ fn rows(views: &[ChannelView], f: &Figures, facts: &Facts, standing: &[ChannelFa
 /// As the overview shows them, for these channels. Their little lines tell of the quarter of an hour that their success is of:
 /// with an hour, a server that began lately would show a stub.
 pub fn channel_rows(s: &Services, facts: &Facts, views: &[ChannelView]) -> Vec<ui::ChannelRow> {
-    rows(views, &Figures::read(s, Range::Minutes15.into()), facts, &standing::of(s, facts))
+    rows(s, views, &Figures::read(s, Range::Minutes15.into()), facts, &standing::of(s, facts))
 }
 
 /// Fewer of its deliveries arrive than should.

@@ -4,15 +4,11 @@ use super::{
     Routes, Signed, console_frame, foot,
     gate::LOOK,
     live::{Drawn, Live, Query},
-    overview,
+    overview, pause, plots,
 };
 use crate::{
     channel::ChannelView,
-    console::{
-        Facts,
-        rings::{Sample, Slot},
-        standing::{self, TARGET_MS},
-    },
+    console::{Facts, rings::Sample, standing},
     http::{
         page::page,
         problem::{ApiError, ApiResult},
@@ -26,13 +22,11 @@ use axum::{
     response::Response,
 };
 use campanile_admin_ui::{
-    chart::Scale,
     format,
     pages::{
         notifications::Status,
-        overview::{Mark, TimeAxis},
+        plot::Plot,
         queues::{self as ui, Drain},
-        range::Range,
     },
     pieces::{Empty, Footer, Here, Part},
     sentence::Rest,
@@ -86,7 +80,7 @@ fn rows(s: &Services, signed: &Signed, facts: &Facts) -> ui::Rows {
     let suffers = |v: &ChannelView| standing.iter().any(|c| c.name == v.name.as_str() && c.suffers());
     let rows = s.channels.views().into_iter().filter(|v| v.enabled || facts.queues.contains_key(v.name.as_str()));
     ui::Rows {
-        rows: rows.map(|v| row(&v, suffers(&v), facts, &rates)).collect(),
+        rows: rows.map(|v| row(s, &v, suffers(&v), facts, &rates)).collect(),
         csrf: signed.csrf.clone(),
         may_act: signed.admin.role.may_act(),
         empty: Empty {
@@ -109,7 +103,7 @@ fn rates(s: &Services) -> Sample {
     })
 }
 
-fn row(v: &ChannelView, suffers: bool, facts: &Facts, rates: &Sample) -> ui::Row {
+fn row(s: &Services, v: &ChannelView, suffers: bool, facts: &Facts, rates: &Sample) -> ui::Row {
     let name = v.name.to_string();
     let q = facts.queues.get(&name).cloned().unwrap_or_default();
     let slot = rates.channels.get(&name).cloned().unwrap_or_default();
@@ -135,7 +129,7 @@ fn row(v: &ChannelView, suffers: bool, facts: &Facts, rates: &Sample) -> ui::Row
         held: format::count(q.held),
         dead: q.dead,
         oldest: format::duration_or_dash(q.oldest_age_ms),
-        late: !v.paused && q.oldest_age_ms.is_some_and(|ms| ms > TARGET_MS),
+        late: !v.paused && overview::late(s, &q),
         incoming: format::rate(incoming),
         outgoing: format::rate(outgoing),
         drain: Drain::of(due, q.retrying, incoming, outgoing, v.paused),
@@ -150,18 +144,21 @@ fn row(v: &ChannelView, suffers: bool, facts: &Facts, rates: &Sample) -> ui::Row
 /// A queue's page as its address says it.
 struct Asked {
     channel: String,
-    range: Range,
-    table: bool,
+    plots: plots::Asked,
 }
 
 impl Asked {
     fn read(channel: &str, query: &Query) -> Self {
-        Self { channel: channel.to_owned(), range: Range::parse(query.get("range")), table: query.has("table") }
+        Self { channel: channel.to_owned(), plots: plots::Asked::read(query) }
     }
-    fn here(&self) -> Here {
+    /// Without its time.
+    fn bare(&self) -> Here {
         let mut path = String::from("/admin/queues/");
         path.push_str(&url::form_urlencoded::byte_serialize(self.channel.as_bytes()).collect::<String>());
-        Here::new(path).put("range", self.range).put("table", if self.table { "1" } else { "" })
+        Here::new(path)
+    }
+    fn here(&self, s: &Services) -> Here {
+        self.plots.put(s, self.bare())
     }
     fn view(&self, s: &Services) -> Option<ChannelView> {
         s.channels.views().into_iter().find(|v| v.name.as_str() == self.channel)
@@ -178,16 +175,19 @@ async fn one(
     let asked = Asked::read(&channel, &Query::parse(query.as_deref().unwrap_or_default()));
     let view = asked.view(&s).ok_or_else(|| ApiError::not_found("channel"))?;
     let facts = s.console.facts.get(&s).await;
-    let (depth, flow) = plots(&s, &asked).await;
+    let (bare, stretch) = (asked.bare().put("table", &asked.plots.table), asked.plots.stretch(&s));
+    let [depth, flow, age] = drawn(&s, &asked, &facts);
     page(&ui::Queue {
         frame: console_frame(&s, &signed, &headers, &facts, "/admin/queues"),
-        here: asked.here(),
+        here: asked.here(&s),
         name: channel.clone(),
-        range: asked.range,
+        ranges: stretch.ranges(&bare),
+        pinned: stretch.pinned(&bare),
         head: Part::Well(head(&s, &view, &facts)),
         depth,
         flow,
-        pauses: pause_form(&signed, &asked, &view, &facts),
+        age,
+        pauses: pause::form(&signed, &asked.here(&s).url(), &view, &facts),
         foot: queue_foot(&s, &facts),
     })
 }
@@ -203,17 +203,17 @@ impl Live for One {
     async fn draw(&self, s: &Arc<Services>, signed: &Signed, out: &mut Drawn) {
         let Some(view) = self.0.view(s) else { return out.settled() };
         let facts = s.console.facts.get(s).await;
-        let (depth, flow) = plots(s, &self.0).await;
         out.put("head", &head(s, &view, &facts));
-        out.put("depth", &depth);
-        out.put("flow", &flow);
-        out.put("pause", &pause_form(signed, &self.0, &view, &facts));
+        for plot in drawn(s, &self.0, &facts) {
+            out.put(plot.id, &plot);
+        }
+        out.put("pause", &pause::form(signed, &self.0.here(s).url(), &view, &facts));
         out.put("foot", &queue_foot(s, &facts));
     }
 }
 
 fn head(s: &Services, v: &ChannelView, facts: &Facts) -> ui::QueueHead {
-    let row = row(v, overview::suffers(s, facts, v), facts, &rates(s));
+    let row = row(s, v, overview::suffers(s, facts, v), facts, &rates(s));
     let q: QueueStats = facts.queues.get(v.name.as_str()).cloned().unwrap_or_default();
     let tone = |n: u64, tone| if n > 0 { tone } else { "" };
     let name = super::segment(v.name.as_str());
@@ -227,81 +227,24 @@ fn head(s: &Services, v: &ChannelView, facts: &Facts) -> ui::QueueHead {
         ("Held", row.held.clone(), tone(q.held, "warn"), those("waiting")),
         ("Dead", format::count(q.dead), tone(q.dead, "bad"), format!("/admin/dead?channel={name}")),
         ("Oldest", row.oldest.clone(), if row.late { "warn" } else { "" }, nowhere()),
+        ("Target", format::duration(s.config.queue.target_ms(v.name.as_str()) as f64).text(), "", nowhere()),
         ("In", format!("{} /s", row.incoming), "", nowhere()),
         ("Out", format!("{} /s", row.outgoing), "", nowhere()),
     ];
+    if v.in_app {
+        // What was held or is due later goes into the feed by whole commits; nothing has to be sent.
+        figures.push(("At once", format!("{} a commit", s.config.worker.relay_batch), "", nowhere()));
+    }
     if row.workers > 0 {
         let busy = format!("{} of {}", row.busy, row.workers);
-        figures.push(("Workers here", busy, "", format!("/admin/channels/{name}?tab=config")));
+        figures.push(("Workers", busy, "", format!("/admin/channels/{name}?tab=config")));
         figures.push(("Prefetch", s.config.worker.prefetch.to_string(), "", nowhere()));
     }
     ui::QueueHead { row, facts: figures }
 }
 
-fn pause_form(signed: &Signed, asked: &Asked, v: &ChannelView, facts: &Facts) -> ui::PauseForm {
-    let pause = facts.pauses.iter().find(|p| p.channel == v.name);
-    ui::PauseForm {
-        name: asked.channel.clone(),
-        paused: v.paused,
-        csrf: signed.csrf.clone(),
-        may_act: signed.admin.role.may_act(),
-        back: asked.here().url(),
-        why: pause.map(|p| {
-            let reason = p.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
-            let text = Rest::of("Since ").on(p.since).say(format!(" by {}", p.actor.trim_start_matches("admin:")));
-            match p.until {
-                Some(until) => text.say(", until ").on(until).say(format!("{reason}.")),
-                None => text.say(format!("{reason}.")),
-            }
-        }),
-    }
-}
-
-async fn plots(s: &Services, asked: &Asked) -> (ui::Plot, ui::Plot) {
-    let (bucket_s, n) = asked.range.buckets();
-    let (start, samples) =
-        s.console.rings.lock().unwrap_or_else(PoisonError::into_inner).read(s.clock.now(), bucket_s, n);
-    let of = |what: &dyn Fn(&Slot) -> f64| -> Vec<Option<f64>> {
-        samples
-            .iter()
-            .map(|sample| sample.as_ref().map(|sample| sample.channels.get(&asked.channel).map_or(0.0, what)))
-            .collect()
-    };
-    let rate = |n: u32| f64::from(n) / f64::from(bucket_s);
-    let marks: Vec<Mark> = s
-        .store
-        .marks(start)
-        .await
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|m| m.subject == asked.channel || m.subject == "campanile")
-        .map(|m| Mark { at: m.at, subject: m.subject, what: m.what })
-        .collect();
-    let plot = |id, title, whole, lines: Vec<(&'static str, &'static str, Vec<Option<f64>>)>| {
-        let most = lines.iter().flat_map(|(_, _, p)| p.iter().flatten()).copied().fold(0.0, f64::max);
-        let bucket_ms = i64::from(bucket_s) * 1_000;
-        let mut axis = TimeAxis::plain(start, bucket_ms, n, asked.range, 5);
-        axis.mark(&marks, start, bucket_ms, n);
-        ui::Plot {
-            id,
-            title,
-            range: asked.range,
-            axis,
-            scale: Scale::of(most, whole),
-            whole,
-            lines,
-            start,
-            bucket_ms,
-            as_table: asked.table,
-            other: asked.here().with("table", if asked.table { "" } else { "1" }),
-        }
-    };
-    let depth = plot("depth", "Waiting", true, vec![("waiting", "l1", of(&|slot| f64::from(slot.depth)))]);
-    let flow = plot(
-        "flow",
-        "In and out, per second",
-        false,
-        vec![("out", "l1", of(&|slot| rate(slot.sent + slot.failed))), ("in", "l2", of(&|slot| rate(slot.accepted)))],
-    );
-    (depth, flow)
+fn drawn(s: &Services, asked: &Asked, facts: &Facts) -> [Plot; 3] {
+    let bare = asked.bare();
+    let channel = plots::Channel::read(s, facts, &asked.plots, &asked.channel, &bare, &[]);
+    [channel.depth(), channel.flow(), channel.age(s.config.queue.target_ms(&asked.channel))]
 }

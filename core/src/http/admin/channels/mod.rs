@@ -4,6 +4,7 @@
 //! Owns: the way from a keeper's picture to these pages, and from a posted form to the keeper. Absent on purpose: what may be
 //! changed and whether it is valid (`channel::manage`, the same for the API), markup, files (they come by the command line).
 
+mod about;
 mod acts;
 mod config;
 mod drafts;

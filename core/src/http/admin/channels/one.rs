@@ -5,9 +5,9 @@ use super::{
         Signed, console_frame, foot,
         gate::READ,
         live::{Drawn, Live, Query},
-        overview,
+        overview, pause, plots,
     },
-    PATH, breaker, channel_page, config, config_page, dash,
+    PATH, about, breaker, channel_page, config, config_page, dash,
 };
 use crate::{
     channel::{ChannelView, InstanceView, manage::PluginView},
@@ -58,19 +58,34 @@ pub(super) struct Asked {
     pub(super) tab: String,
     pub(super) instance: String,
     level: String,
+    plots: plots::Asked,
 }
 
 impl Asked {
     fn read(channel: &str, query: &Query) -> Self {
         let text = |key: &str| query.get(key).to_owned();
-        Self { channel: channel.to_owned(), tab: text("tab"), instance: text("instance"), level: text("level") }
+        Self {
+            channel: channel.to_owned(),
+            tab: text("tab"),
+            instance: text("instance"),
+            level: text("level"),
+            plots: plots::Asked::read(query),
+        }
     }
     /// The configuration of one.
     pub(super) fn config_of(instance: &InstanceView) -> Self {
-        let (tab, level) = ("config".to_owned(), String::new());
-        Self { channel: instance.channel.to_string(), tab, instance: instance.name.clone(), level }
+        let (channel, tab) = (instance.channel.to_string(), "config".to_owned());
+        Self { channel, tab, instance: instance.name.clone(), level: String::new(), plots: plots::Asked::default() }
     }
-    pub(super) fn here(&self) -> Here {
+    /// Where the plots are.
+    fn is_health(&self) -> bool {
+        !matches!(self.tab.as_str(), "config" | "log" | "about")
+    }
+    /// With the time and the table of its plots, where there are some.
+    fn place(&self, s: &Services) -> Here {
+        if self.is_health() { self.plots.put(s, self.here()) } else { self.here() }
+    }
+    fn here(&self) -> Here {
         Here::new(channel_page(&self.channel))
             .put("tab", &self.tab)
             .put("instance", &self.instance)
@@ -102,8 +117,8 @@ pub(super) async fn show(
             signed.require(role)?;
             drawn(&log_tab(&s, &asked, &view))?
         }
-        "about" => drawn(&about_tab(&s, &view))?,
-        _ => drawn(&health_tab(&s, &signed, &view, &*s.console.facts.get(&s).await))?,
+        "about" => drawn(&about::tab(&s, &view))?,
+        _ => drawn(&well_tab(&s, &signed, &asked, &view, &*s.console.facts.get(&s).await))?,
     };
     draw(&s, &signed, &headers, &asked, &view, body).await
 }
@@ -122,10 +137,13 @@ pub(super) async fn draw(
     page(&ui::ChannelPage {
         frame: console_frame(s, signed, headers, &facts, PATH),
         name: asked.channel.clone(),
-        head: head(s, signed, view, &facts),
+        head: head(s, signed, asked, view, &facts),
         tabs: tabs(signed, asked),
+        ranges: asked
+            .is_health()
+            .then(|| asked.plots.stretch(s).ranges(&asked.here().put("table", &asked.plots.table))),
         body,
-        live: if moves { asked.here().put("channel", &asked.channel).live("channel") } else { String::new() },
+        live: if moves { asked.place(s).put("channel", &asked.channel).live("channel") } else { String::new() },
         foot: foot(s, &facts),
     })
 }
@@ -166,11 +184,19 @@ impl Live for Asked {
     async fn draw(&self, s: &Arc<Services>, signed: &Signed, out: &mut Drawn) {
         let Ok(view) = self.view(s) else { return out.settled() };
         let facts = s.console.facts.get(s).await;
-        out.put("channel-head", &head(s, signed, &view, &facts));
+        out.put("channel-head", &head(s, signed, self, &view, &facts));
         match self.tab.as_str() {
             "log" if signed.admin.role.may_read_content() => out.put("channel-log", &log_tab(s, self, &view)),
             "config" | "about" | "log" => {}
-            _ => out.put("channel-health", &health_tab(s, signed, &view, &facts)),
+            _ => {
+                let tab = well_tab(s, signed, self, &view, &facts);
+                out.put("channel-crash", &tab.crashes);
+                out.put("rate", &tab.rate);
+                out.put("success", &tab.success);
+                out.put("latency", &tab.latency);
+                out.put("channel-health", &tab.health);
+                out.put("pause", &tab.pauses);
+            }
         }
         out.put("foot", &foot(s, &facts));
     }
@@ -178,7 +204,7 @@ impl Live for Asked {
 
 // ------------------------------------------------------------------------------------------------------ parts
 
-fn head(s: &Services, signed: &Signed, v: &ChannelView, facts: &Facts) -> ui::Head {
+fn head(s: &Services, signed: &Signed, asked: &Asked, v: &ChannelView, facts: &Facts) -> ui::Head {
     let standing = standing::of(s, facts).into_iter().find(|c| c.name == v.name.as_str() && c.suffers());
     let (health, health_text) = overview::health(v, standing.is_some(), facts);
     let mut said = Rest::default();
@@ -219,12 +245,34 @@ fn head(s: &Services, signed: &Signed, v: &ChannelView, facts: &Facts) -> ui::He
         open: v.breaker.state == "open",
         csrf: signed.csrf.clone(),
         may_act: signed.admin.role.may_act(),
+        back: asked.place(s).url(),
     }
 }
 
 fn sentence(text: &str) -> String {
     let end = if text.ends_with(['.', '?', '!']) { "" } else { "." };
     format!("{text}{end}")
+}
+
+fn well_tab(s: &Services, signed: &Signed, asked: &Asked, v: &ChannelView, facts: &Facts) -> ui::WellTab {
+    let health = health_tab(s, signed, v, facts);
+    let bare = asked.here();
+    let also: Vec<&str> = v.instances.iter().map(|i| i.name.as_str()).collect();
+    let plots = plots::Channel::read(s, facts, &asked.plots, &asked.channel, &bare, &also);
+    let bare_table = bare.clone().put("table", &asked.plots.table);
+    ui::WellTab {
+        pinned: asked.plots.stretch(s).pinned(&bare_table),
+        crashes: ui::Crashes {
+            instances: health.instances.clone(),
+            csrf: signed.csrf.clone(),
+            may_act: signed.admin.role.may_act(),
+        },
+        rate: plots.rates(),
+        success: plots.success(),
+        latency: plots.latency(),
+        health,
+        pauses: pause::form(signed, &asked.place(s).url(), v, facts),
+    }
 }
 
 fn health_tab(s: &Services, signed: &Signed, v: &ChannelView, facts: &Facts) -> ui::HealthTab {
@@ -238,6 +286,8 @@ fn health_tab(s: &Services, signed: &Signed, v: &ChannelView, facts: &Facts) -> 
         figures.push(("Time to deliver, p95", row.p95));
         figures.push(("Queued", row.queued));
         figures.push(("Oldest", row.oldest));
+        let target = format::duration(s.config.queue.target_ms(v.name.as_str()) as f64);
+        figures.push(("Target for the oldest", target.text()));
     }
     if !v.in_app {
         figures.push(("Under way here", format!("{} of {}", v.busy, v.allowed)));
@@ -326,7 +376,7 @@ fn crash(s: &Services, i: &InstanceView) -> Option<ui::Crash> {
         reason: life.crash.clone().or_else(|| life.detail.clone()).unwrap_or_else(|| format!("it is {}", life.state)),
         again: !down,
         next: life.next_start_at.map(|at| (format::machine(at), format::clock(at))),
-        lines: lines.map(|l| format!("{} {} {}", format::clock(l.at), l.level, l.message)).collect(),
+        lines: lines.map(|l| ui::CrashLine { at: l.at, text: format!("{} {}", l.level, l.message) }).collect(),
     })
 }
 
@@ -346,46 +396,6 @@ fn log_tab(s: &Services, asked: &Asked, v: &ChannelView) -> ui::LogTab {
         (*name, asked.here().put("level", said).url(), *name == level.0)
     });
     ui::LogTab { channel: asked.channel.clone(), levels: levels.collect(), lines }
-}
-
-fn about_tab(s: &Services, v: &ChannelView) -> ui::AboutTab {
-    let plugins = s.keeper.plugins();
-    let mut seen = Vec::new();
-    let mut cards = Vec::new();
-    for i in &v.instances {
-        if seen.contains(&i.plugin) {
-            continue;
-        }
-        seen.push(i.plugin.clone());
-        let Some(p) = plugins.iter().find(|p| p.name == i.plugin) else { continue };
-        cards.push((p.display_name.clone().unwrap_or_else(|| p.name.clone()), about(p)));
-    }
-    ui::AboutTab { cards }
-}
-
-fn about(p: &PluginView) -> Vec<(&'static str, String)> {
-    let origin = p.origin.clone().unwrap_or_default();
-    let isolation = match origin.isolation.as_str() {
-        "built-in" => "as a part of the host".to_owned(),
-        "in-process" => "in the host's process; a crash of it ends the host".to_owned(),
-        "process" => "in a process of its own".to_owned(),
-        _ => String::new(),
-    };
-    let facts = [
-        ("Plugin", Some(p.name.clone())),
-        ("Version", p.version.clone()),
-        ("What it does", p.description.clone()),
-        ("Sends to", p.recipient.clone()),
-        ("Runs", Some(isolation)),
-        ("Interface", origin.abi),
-        ("File", origin.file),
-        ("SHA-256", origin.sha256),
-        ("License", p.license.clone()),
-        ("Homepage", p.homepage.clone()),
-        ("Refused lately", p.refusal.as_ref().map(|r| format!("{} ({})", r.reason, r.step))),
-        ("Instances", Some(p.instances.join(", "))),
-    ];
-    facts.into_iter().filter_map(|(label, value)| Some((label, value.filter(|v| !v.is_empty())?))).collect()
 }
 
 /// After an act on an instance.

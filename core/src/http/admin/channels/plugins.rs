@@ -6,7 +6,7 @@ use super::{
         answer::{Posted, done_elsewhere},
         console_frame, foot,
     },
-    PATH, channel_page,
+    PATH, about, channel_page,
     config::{keep, places, schema_of, typed, unsaved, well},
 };
 use crate::{
@@ -53,6 +53,7 @@ pub(super) async fn show(State(s): State<Arc<Services>>, signed: Signed, headers
 
 fn row(p: &PluginView, places: &[(String, String)]) -> ui::PluginRow {
     let origin = p.origin.clone().unwrap_or_default();
+    let calls = if p.version.is_some() { about::calls(p, &origin) } else { super::dash() };
     let from_file = origin.file.is_some() || p.refusal.is_some();
     ui::PluginRow {
         name: p.name.clone(),
@@ -61,6 +62,8 @@ fn row(p: &PluginView, places: &[(String, String)]) -> ui::PluginRow {
         isolation: if origin.isolation.is_empty() { super::dash() } else { origin.isolation },
         file: origin.file.unwrap_or_default(),
         sha256: origin.sha256.unwrap_or_default(),
+        authors: p.authors.clone().unwrap_or_default(),
+        calls,
         recipient: p.recipient.clone().unwrap_or_else(super::dash),
         instances: places.iter().filter(|(name, _)| p.instances.contains(name)).cloned().collect(),
         reloadable: from_file,

@@ -211,7 +211,7 @@ mod tests {
             (vec![NotReplayable("not_dead")], "Nothing was retried: 1 already retried or no longer dead."),
             (vec![], "Nothing of it is dead, so there is nothing to retry."),
         ] {
-            assert_eq!(retried(&outcomes).text, text);
+            assert_eq!(retried(&outcomes).text, text.into());
         }
     }
 }

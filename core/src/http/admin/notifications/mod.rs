@@ -410,7 +410,7 @@ fn histogram(s: &Services, asked: &Asked) -> ui::Histogram {
         (Some(window), None) => Range::ALL.into_iter().find(|r| span(*r) >= window).unwrap_or(Range::Days7),
         (None, None) => Range::Day1,
     };
-    let (bucket_s, n) = Stretch { range, until }.buckets(now);
+    let (bucket_s, n) = Stretch { range, until, from: None }.buckets(now);
     let (start, samples) = {
         let rings = s.console.rings.lock().unwrap_or_else(PoisonError::into_inner);
         rings.read_until(now, until.unwrap_or(now), bucket_s, n)
