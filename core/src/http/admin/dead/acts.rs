@@ -49,7 +49,8 @@ impl Target {
     fn of(posted: &Posted) -> Self {
         let ids: Vec<DeliveryId> =
             posted.all("id").filter_map(|id| id.parse().ok().map(DeliveryId)).take(1_000).collect();
-        if ids.is_empty() { Self::Which(which(posted)) } else { Self::Ids(ids) }
+        // The form of the rows without a tick is about none of them, and not about all.
+        if ids.is_empty() && !posted.has(PICKED) { Self::Which(which(posted)) } else { Self::Ids(ids) }
     }
     async fn count(&self, s: &Services) -> ApiResult<u64> {
         match self {
@@ -307,6 +308,13 @@ pub async fn stop(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_form_of_the_rows_without_a_tick_is_about_none_of_them() {
+        let of = |pairs: &[(&str, &str)]| Target::of(&Posted::of(pairs));
+        assert!(matches!(of(&[("picked", "1"), ("id", "nonsense")]), Target::Ids(ids) if ids.is_empty()));
+        assert!(matches!(of(&[("channel", "email")]), Target::Which(which) if which.channel.is_some()));
+    }
 
     #[test]
     fn a_rate_is_a_number_or_a_complaint_and_never_full_speed_by_mistake() {
