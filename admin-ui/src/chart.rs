@@ -150,7 +150,7 @@ pub fn lone(points: &[Option<f64>], scale: &Scale) -> String {
 
 /// `d` of a level across the whole plot; empty where it lies off it.
 pub fn level(v: f64, scale: &Scale, width: usize) -> String {
-    if v < scale.base || v > scale.top { String::new() } else { format!("M0 {}H{width}", short(scale.y(v))) }
+    if (scale.base..=scale.top).contains(&v) { format!("M0 {}H{width}", short(scale.y(v))) } else { String::new() }
 }
 
 /// `d` of the area under it.
