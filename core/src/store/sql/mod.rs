@@ -52,6 +52,7 @@ mod take_back;
 mod tasks;
 pub mod tx;
 mod users;
+mod wishes;
 pub mod writer;
 
 use crate::observe::Metrics;
