@@ -87,8 +87,7 @@ impl Default for Rows {
 }
 
 impl Rows {
-    #[expect(clippy::len_without_is_empty, reason = "an empty list is drawn by what stands in its place")]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         match self {
             Self::People(rows) => rows.len(),
             Self::Out(rows) | Self::Held(rows) => rows.len(),

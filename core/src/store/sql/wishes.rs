@@ -61,22 +61,23 @@ fn consent(row: &Row) -> StoreResult<Consent> {
     })
 }
 
-/// An address is compared as e-mail addresses of people are found: by the index on them.
+/// Whose e-mail address it is, is found by the index on those; left to itself, SQLite reads every user of the app instead.
 macro_rules! addresses {
     ($engine:ident, $of:literal) => {
         concat!(
-            "SELECT s.*, (SELECT u.user_id FROM users u WHERE u.app = s.app AND lower(u.email) = s.address",
+            "SELECT s.*, (SELECT u.user_id FROM users u ",
             addresses!($engine),
-            " LIMIT 1) AS owner FROM suppressions s WHERE s.app = $1 AND s.address IS NOT NULL AND s.id < $2",
+            " AND u.app = s.app AND u.email IS NOT NULL LIMIT 1) AS owner
+             FROM suppressions s WHERE s.app = $1 AND s.address IS NOT NULL AND s.id < $2",
             $of,
             " ORDER BY s.id DESC LIMIT $3"
         )
     };
     (sqlite) => {
-        ""
+        "INDEXED BY users_by_email WHERE lower(u.email) = lower(s.address)"
     };
     (postgres) => {
-        " COLLATE \"default\""
+        "WHERE lower(u.email) = lower(s.address COLLATE \"default\")"
     };
 }
 

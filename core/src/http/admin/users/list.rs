@@ -207,9 +207,9 @@ fn page_of<T>(mut found: Vec<T>) -> (Vec<T>, bool) {
 }
 
 fn list(asked: &Asked, rows: ui::Rows, order: &str, older: Option<String>) -> ui::List {
-    let words = format!("{} shown, {order}", rows.len());
+    let words = format!("{} shown, {order}", rows.count());
     let newer = (!asked.after.is_empty()).then(|| asked.here().without("after"));
-    let empty = (rows.len() == 0).then(|| empty(asked));
+    let empty = (rows.count() == 0).then(|| empty(asked));
     ui::List { pager: Pager { words, newer, older }, empty, rows }
 }
 
