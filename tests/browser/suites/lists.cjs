@@ -80,10 +80,11 @@ module.exports = {
     const storageState = await server.member(browser, 'pia', 'operator');
     await server.api('PUT', '/users/noor', { email: 'noor@example.org' });
     const page = await open(browser, `${server.url}/admin/users/noor`, { storageState });
-    await page.getByLabel('Time zone').fill('Mars/Olympus');
+    await page.getByLabel('Language').fill('no language!');
     await page.getByRole('button', { name: 'Save' }).click();
-    await page.getByText('timezone:').waitFor();
+    await page.getByText('locale:').waitFor();
     // This page is the answer to a form. In the meantime the session ends.
+    await page.getByLabel('Language').fill('nb-NO');
     await page.getByLabel('Time zone').fill('Europe/Oslo');
     await page.context().clearCookies();
     await page.getByRole('button', { name: 'Save' }).click();
