@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "app.css",
         "pages.css",
         "app.js",
+        "find.js",
         "demo.js",
         "mail.js",
         "bell.svg",

@@ -43,6 +43,7 @@ assets! {
     STYLE: ours "" "app.css" "app" "css" "text/css; charset=utf-8";
     PAGES: ours "" "pages.css" "pages" "css" "text/css; charset=utf-8";
     APP: ours "" "app.js" "app" "js" "text/javascript; charset=utf-8";
+    FIND: ours "" "find.js" "find" "js" "text/javascript; charset=utf-8";
     DEMO: ours "" "demo.js" "demo" "js" "text/javascript; charset=utf-8";
     MAIL: ours "" "mail.js" "mail" "js" "text/javascript; charset=utf-8";
     HTMX: vendored "vendor/" "htmx-4.0.1.min.js" "htmx" "js" "text/javascript; charset=utf-8";
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn scripts_write_text_only() {
-        for asset in [APP, DEMO, MAIL] {
+        for asset in [APP, FIND, DEMO, MAIL] {
             let body = std::str::from_utf8(asset.body).unwrap();
             for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
                 assert!(!body.contains(word), "{} uses {word}", asset.stem);

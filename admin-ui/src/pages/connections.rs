@@ -3,12 +3,12 @@
 use super::{
     Frame,
     overview::{DepthPlot, Series, Tiles, TimeAxis},
-    range::Range,
+    range::Stretch,
 };
 use crate::{
     chart::{self, Scale},
     format,
-    pieces::{Empty, Footer, Here, Pager, Part},
+    pieces::{Empty, Footer, Here, Pager, Part, Tabs},
 };
 use askama::Template;
 use campanile_model::Timestamp;
@@ -18,7 +18,7 @@ use campanile_model::Timestamp;
 pub struct Connections {
     pub frame: Frame,
     pub here: Here,
-    pub range: Range,
+    pub range: Stretch,
     pub filter: Filter,
     pub tiles: Tiles,
     pub open: OpenPlot,
@@ -33,13 +33,70 @@ pub struct Filter {
     pub user: String,
     pub transport: String,
     pub node: String,
+    /// A figure, and how much of it at least.
+    pub with: String,
+    pub least: String,
+    /// Any of them leaves somebody out.
+    pub set: bool,
     /// Id and name of each node that lives.
     pub nodes: Vec<(String, String)>,
 }
 
 impl Filter {
-    pub fn is_set(&self) -> bool {
-        !(self.user.is_empty() && self.transport.is_empty() && self.node.is_empty())
+    /// Figures to narrow by: as the address has them, and in words with their unit.
+    const FIGURES: [(&str, &str); 5] = [
+        ("lag", "items behind"),
+        ("rate", "messages sent /s"),
+        ("unacked", "unconfirmed items"),
+        ("buffer", "KiB waiting"),
+        ("idle", "seconds idle"),
+    ];
+}
+
+/// The heads of columns that the list can be ordered by.
+#[derive(Debug, Clone, Default)]
+pub struct Heads(Vec<Head>);
+
+#[derive(Debug, Clone)]
+pub struct Head {
+    key: &'static str,
+    label: &'static str,
+    /// Where the list is ordered by it, or, where it is, oldest first again.
+    href: String,
+    current: bool,
+}
+
+impl Heads {
+    /// `sort` as the address has it; whatever names no column orders by age.
+    pub fn new(here: &Here, sort: &str) -> Self {
+        const COLUMNS: [(&str, &str); 5] = [
+            ("idle", "Idle"),
+            ("rate", "Sent /s"),
+            ("unacked", "Unacked"),
+            ("buffer", "Buffer"),
+            ("lag", "Cursor, lag"),
+        ];
+        let head = |(key, label): (&'static str, &'static str)| {
+            let current = sort == key;
+            Head { key, label, href: here.with("sort", if current { "" } else { key }), current }
+        };
+        Self(COLUMNS.into_iter().map(head).collect())
+    }
+
+    fn is_by_age(&self) -> bool {
+        !self.0.iter().any(|h| h.current)
+    }
+
+    /// In words, for the line above the table.
+    fn order(&self) -> Option<&'static str> {
+        let by = self.0.iter().find(|h| h.current)?;
+        Some(match by.key {
+            "idle" => "longest idle first",
+            "rate" => "most sent per second first",
+            "unacked" => "most unconfirmed first",
+            "buffer" => "fullest buffer first",
+            _ => "furthest behind first",
+        })
     }
 }
 
@@ -51,13 +108,15 @@ pub struct OpenPlot {
     pub as_table: bool,
     /// The same page with the table, or with the plot again.
     pub other: String,
+    /// An address that keeps showing this time, where this one does not.
+    pub pinned: Option<String>,
 }
 
 /// Opened and closed over time, and why they closed.
 #[derive(Template, Debug, Clone)]
 #[template(path = "parts/conn_flow.html")]
 pub struct FlowPlot {
-    pub range: Range,
+    pub range: Stretch,
     pub axis: TimeAxis,
     pub scale: Scale,
     pub opened: Vec<f64>,
@@ -69,13 +128,21 @@ pub struct FlowPlot {
     pub as_table: bool,
     /// The same page with the table, or with the plot again.
     pub other: String,
+    pub pinned: Option<String>,
 }
 
 const BARS: usize = 60;
 
 impl FlowPlot {
     /// `series.accepted` is what opened, `series.delivered` what closed, per second.
-    pub fn new(series: &Series, range: Range, reasons: Vec<(String, u64)>, as_table: bool, other: String) -> Self {
+    pub fn new(
+        series: &Series,
+        range: impl Into<Stretch>,
+        reasons: Vec<(String, u64)>,
+        as_table: bool,
+        other: String,
+    ) -> Self {
+        let range = range.into();
         let bars = |points: &[Option<f64>]| -> Vec<f64> {
             chart::thin(points, BARS).iter().map(|p| p.unwrap_or(0.0)).collect()
         };
@@ -83,7 +150,7 @@ impl FlowPlot {
         let most = opened.iter().chain(&closed).copied().fold(0.0, f64::max);
         let start = series.start.timestamp_millis();
         Self {
-            axis: TimeAxis::of(series, range, 3),
+            axis: TimeAxis::of(series, range.range, 3),
             scale: Scale::halves(most),
             span: (start, start + series.bucket_ms * series.len() as i64),
             opened,
@@ -92,6 +159,7 @@ impl FlowPlot {
             range,
             as_table,
             other,
+            pinned: None,
         }
     }
     fn width(&self) -> usize {
@@ -134,6 +202,11 @@ pub struct List {
     pub snippet: Option<String>,
     pub demo: bool,
     pub partial: bool,
+    /// All of them, and those that read too slowly.
+    pub tabs: Tabs,
+    pub heads: Heads,
+    /// Ordered or narrowed by what only this node's connections are known by, and there are other nodes.
+    pub own_only: bool,
 }
 
 /// One open connection. What only its own node knows is a dash when another one holds it.
@@ -148,6 +221,10 @@ pub struct Row {
     pub since: Timestamp,
     pub idle: String,
     pub sent: String,
+    /// Messages a second over the last ten.
+    pub rate: String,
+    /// Given and not confirmed.
+    pub unacked: String,
     pub cursor: String,
     /// Items of the feed that it has not got yet.
     pub lag: u64,
@@ -246,6 +323,7 @@ mod tests {
     use crate::pages::{
         check,
         overview::{Shown, sample},
+        range::Range,
         sample_frame,
     };
 
@@ -267,18 +345,21 @@ mod tests {
 
     #[test]
     fn the_pages_show_everything_as_text() {
-        let list = List { rows: vec![row()], csrf: "t".into(), back: EVIL.into(), ..List::default() };
+        let here = Here::new("/admin/connections").put("user", EVIL).put("sort", "lag");
+        let heads = Heads::new(&here, "lag");
+        let list = List { rows: vec![row()], csrf: "t".into(), back: EVIL.into(), heads, ..List::default() };
         let series = sample::series();
         let mut page = Connections {
             frame: sample_frame("/admin/connections"),
-            here: Here::new("/admin/connections").put("user", EVIL),
-            range: Range::Hour1,
+            here,
+            range: Range::Hour1.into(),
             filter: Filter { user: EVIL.into(), nodes: vec![(EVIL.into(), EVIL.into())], ..Filter::default() },
             tiles: Tiles { tiles: Vec::new() },
             open: OpenPlot {
                 plot: DepthPlot::new(&series, Range::Hour1, &[(1, false)], Shown::Plots),
                 as_table: false,
                 other: EVIL.into(),
+                pinned: Some(EVIL.into()),
             },
             flow: FlowPlot::new(&series, Range::Hour1, vec![(EVIL.into(), 3)], false, EVIL.into()),
             list: Part::Well(list),
@@ -287,6 +368,7 @@ mod tests {
         let html = page.render().unwrap();
         check(&html);
         assert!(!html.contains("<img") && html.contains("&#60;img") && html.contains("Disconnect"));
+        assert!(html.contains("aria-sort=\"descending\"") && html.contains("furthest behind first"));
         (page.open.as_table, page.flow.as_table) = (true, true);
         let tables = page.render().unwrap();
         check(&tables);

@@ -56,6 +56,22 @@ pub struct Looks {
     pub utc: bool,
     /// Single keys do nothing.
     pub no_keys: bool,
+    /// Seconds between two looks of a page's stream; none: as it is.
+    pub live_s: Option<u8>,
+}
+
+impl Looks {
+    /// Seconds that can be chosen, and those that are so anyway.
+    pub const LIVE: [u8; 5] = [1, 2, 5, 10, 30];
+    pub const LIVE_DEFAULT: u8 = 2;
+
+    /// As a cookie or a form has it; anything else is nothing.
+    pub fn live(text: &str) -> Option<u8> {
+        text.parse().ok().filter(|s| (1..=30).contains(s))
+    }
+    pub fn live_every(self) -> u8 {
+        self.live_s.unwrap_or(Self::LIVE_DEFAULT)
+    }
 }
 
 /// The admin behind a page, and what the menu says beside its entries.

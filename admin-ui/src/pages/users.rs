@@ -1,7 +1,7 @@
 //! `/admin/users`: people, how they are reached, what they got; and one person.
 
 use super::Frame;
-use crate::pieces::{Empty, Footer, Here, Pager, Part};
+use crate::pieces::{Empty, Footer, Here, Pager, Part, Tabs};
 use askama::Template;
 use campanile_model::Timestamp;
 
@@ -12,6 +12,14 @@ pub struct Users {
     pub here: Here,
     /// The beginning of an id, or a whole e-mail address.
     pub query: String,
+    /// All people, who are looked up so; else those of whom something is so.
+    pub by_name: bool,
+    /// What the list of those held back is narrowed to, and what it can be: as the address has it, and in words.
+    pub of: String,
+    pub choices: Vec<(String, String)>,
+    pub tabs: Tabs,
+    /// Where somebody is registered.
+    pub new: &'static str,
     pub figures: Part<Figures>,
     pub list: Part<List>,
     pub foot: Footer,
@@ -37,14 +45,18 @@ pub struct Held {
     /// A type, or why an address is not sent to.
     pub what: String,
     pub count: u64,
+    /// Their list, and what its address calls it.
+    pub href: String,
+    pub value: String,
 }
 
 impl Figures {
-    fn count(&self, n: &u64) -> String {
-        let more = if *n >= self.most { "+" } else { "" };
-        format!("{}{more}", crate::format::count(*n))
+    /// A count that stopped says so.
+    pub fn count(&self, n: u64) -> String {
+        let more = if n >= self.most { "+" } else { "" };
+        format!("{}{more}", crate::format::count(n))
     }
-    fn sum(held: &[Held]) -> u64 {
+    pub fn sum(held: &[Held]) -> u64 {
         held.iter().map(|h| h.count).sum()
     }
 }
@@ -52,9 +64,58 @@ impl Figures {
 #[derive(Template, Debug, Clone, Default)]
 #[template(path = "parts/user_list.html")]
 pub struct List {
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     pub pager: Pager,
     pub empty: Option<Empty>,
+}
+
+/// Each list has its own columns.
+#[derive(Debug, Clone)]
+pub enum Rows {
+    People(Vec<Row>),
+    /// Who said no to what.
+    Out(Vec<HeldRow>),
+    /// Addresses that nothing is sent to.
+    Held(Vec<HeldRow>),
+    Seen(Vec<SeenRow>),
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self::People(Vec::new())
+    }
+}
+
+impl Rows {
+    pub fn count(&self) -> usize {
+        match self {
+            Self::People(rows) => rows.len(),
+            Self::Out(rows) | Self::Held(rows) => rows.len(),
+            Self::Seen(rows) => rows.len(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct HeldRow {
+    /// Whose no it is; of an address, whose e-mail address, if anybody's.
+    pub user: Option<String>,
+    /// Masked.
+    pub address: String,
+    pub channel: String,
+    /// A type, or why an address is not sent to.
+    pub what: String,
+    pub since: Timestamp,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct SeenRow {
+    pub id: String,
+    /// To the hour.
+    pub at: Timestamp,
+    pub disabled: bool,
+    /// `None`: they are not registered, and have a feed all the same.
+    pub person: Option<Row>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -84,6 +145,9 @@ pub struct User {
     /// Addresses are shown in full, which was written to the audit log.
     pub revealed: bool,
     pub preferences: Preferences,
+    pub consents: Part<Consents>,
+    /// The audit log's entries about them.
+    pub log: String,
     pub live: Live,
     pub recent: Part<Recent>,
     /// Shown once.
@@ -194,12 +258,60 @@ pub struct Token {
 /// The form of contact points, as typed or as stored.
 #[derive(Debug, Clone, Default)]
 pub struct Edit {
-    pub email: String,
+    /// One for every channel that has addresses of its own, e-mail first.
+    pub fields: Vec<AddressField>,
     pub locale: String,
     pub timezone: String,
-    /// Channel and address, for every channel that has addresses of its own.
-    pub addresses: Vec<(String, String)>,
+    /// The fields show what is stored; else those that stay empty keep it.
+    pub revealed: bool,
     pub errors: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct AddressField {
+    pub channel: String,
+    pub name: String,
+    pub is_email: bool,
+    pub value: String,
+    /// What stays when nothing is written, masked; empty: there is nothing.
+    pub kept: String,
+    pub remove: bool,
+}
+
+/// Somebody whom no application has registered.
+#[derive(Template, Debug)]
+#[template(path = "pages/new_user.html")]
+pub struct NewUser {
+    pub frame: Frame,
+    pub id: String,
+    pub edit: Edit,
+    pub action: &'static str,
+    pub foot: Footer,
+}
+
+/// What somebody said no and yes to, newest first.
+#[derive(Template, Debug, Clone, Default)]
+#[template(path = "parts/user_consents.html")]
+pub struct Consents {
+    pub rows: Vec<Consent>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Consent {
+    pub at: Timestamp,
+    pub what: String,
+    pub channel: String,
+    pub agreed: bool,
+    pub by: ConsentBy,
+}
+
+#[derive(Debug, Clone)]
+pub enum ConsentBy {
+    /// They themselves.
+    User,
+    /// Somebody for them, and what else they did.
+    Actor(String, String),
+    Unknown,
 }
 
 #[cfg(test)]
@@ -243,6 +355,12 @@ mod tests {
                     ],
                 }],
             },
+            consents: Part::Well(Consents {
+                rows: [ConsentBy::User, ConsentBy::Unknown, ConsentBy::Actor(evil(), evil())]
+                    .map(|by| Consent { at: Timestamp::UNIX_EPOCH, what: evil(), channel: evil(), agreed: true, by })
+                    .to_vec(),
+            }),
+            log: evil(),
             live: Live { user: evil(), csrf, connections: vec![(evil(), evil())], ..Live::default() },
             recent: Part::Well(Recent {
                 rows: vec![RecentRow {
@@ -256,7 +374,13 @@ mod tests {
             }),
             token: (role == Role::Owner).then(|| Token { text: evil(), minutes: 15 }),
             edit: (role == Role::Owner).then(|| Edit {
-                addresses: vec![(evil(), evil())],
+                fields: vec![AddressField {
+                    channel: evil(),
+                    name: evil(),
+                    value: evil(),
+                    kept: evil(),
+                    ..AddressField::default()
+                }],
                 errors: vec![evil()],
                 ..Edit::default()
             }),
@@ -288,20 +412,72 @@ mod tests {
             frame: sample_frame("/admin/users"),
             here: Here::new("/admin/users").put("q", EVIL),
             query: EVIL.into(),
+            by_name: true,
+            of: EVIL.into(),
+            choices: vec![(EVIL.into(), EVIL.into())],
+            tabs: Tabs::default(),
+            new: "/admin/new-user",
             figures: Part::Well(Figures {
                 known: 7,
                 most: 7,
-                opted_out: vec![Held { channel: EVIL.into(), what: EVIL.into(), count: 2 }],
-                suppressed: vec![Held { channel: EVIL.into(), what: EVIL.into(), count: 3 }],
+                opted_out: vec![Held {
+                    channel: EVIL.into(),
+                    what: EVIL.into(),
+                    href: EVIL.into(),
+                    count: 2,
+                    ..Held::default()
+                }],
+                suppressed: vec![Held {
+                    channel: EVIL.into(),
+                    what: EVIL.into(),
+                    href: EVIL.into(),
+                    count: 3,
+                    ..Held::default()
+                }],
                 ..Figures::default()
             }),
-            list: Part::Well(List { rows: vec![row], ..List::default() }),
+            list: Part::Well(List { rows: Rows::People(vec![row.clone()]), ..List::default() }),
             foot: Footer { at: Timestamp::UNIX_EPOCH, note: None },
         };
         let html = page.render().unwrap();
         check(&html);
         assert!(!html.contains("<img") && html.contains(">7+<"), "a count that stopped says so");
+        let held = || HeldRow { address: EVIL.into(), channel: EVIL.into(), what: EVIL.into(), ..HeldRow::default() };
+        let seen = SeenRow { id: EVIL.into(), person: Some(row), ..SeenRow::default() };
+        for rows in [
+            Rows::Out(vec![HeldRow { user: Some(EVIL.into()), ..held() }]),
+            Rows::Held(vec![held(), HeldRow { user: Some(EVIL.into()), ..held() }]),
+            Rows::Seen(vec![seen.clone(), SeenRow { person: None, ..seen }]),
+        ] {
+            page.by_name = false;
+            page.list = Part::Well(List { rows, ..List::default() });
+            let html = page.render().unwrap();
+            check(&html);
+            assert!(!html.contains("<img"));
+        }
         page.list = Part::Well(List { empty: Some(Empty::default()), ..List::default() });
         check(&page.render().unwrap());
+    }
+
+    #[test]
+    fn somebody_new_gets_a_form_that_keeps_what_was_typed() {
+        let field =
+            AddressField { channel: EVIL.into(), name: EVIL.into(), value: EVIL.into(), ..AddressField::default() };
+        let edit = Edit {
+            fields: vec![AddressField { is_email: true, ..field.clone() }, field],
+            revealed: true,
+            errors: vec![EVIL.into()],
+            ..Edit::default()
+        };
+        let page = NewUser {
+            frame: sample_frame("/admin/users"),
+            id: EVIL.into(),
+            edit,
+            action: "/admin/new-user",
+            foot: Footer { at: Timestamp::UNIX_EPOCH, note: None },
+        };
+        let html = page.render().unwrap();
+        check(&html);
+        assert!(!html.contains("<img") && !html.contains("name=\"remove\""), "there is nothing to remove");
     }
 }

@@ -63,7 +63,12 @@ pub struct Conn {
     pub ping_at: AtomicU64,
     pub pong_by: AtomicU64,
     pub last_seq: AtomicI64,
+    /// The newest item of its user's feed that this node has heard of, and the newest that the client has confirmed (0: it
+    /// confirms nothing).
+    head_seq: AtomicI64,
+    pub acked: AtomicI64,
     pub sent: AtomicU64,
+    rate: Rate,
     /// Monotonic ms (the hub's) of the last message in either direction.
     pub active: AtomicU64,
     /// The ledger's: it has been told that this one is no more.
@@ -74,6 +79,43 @@ pub struct Conn {
     tail_until: AtomicU32,
     tail_left: AtomicU32,
 }
+
+/// How many messages a second, by the difference between two looks.
+#[derive(Default)]
+struct Rate {
+    /// Of the last look: monotonic ms, and what had been sent.
+    at: AtomicU64,
+    sent: AtomicU64,
+    /// In thousandths, and one more; 0: not known yet.
+    known: AtomicU64,
+}
+
+const RATE_MS: u64 = 10_000;
+
+impl Rate {
+    fn measure(&self, now: u64, sent: u64) {
+        let since = self.at.load(Relaxed);
+        // The first look only begins.
+        if since != 0 && now < since + RATE_MS {
+            return;
+        }
+        self.at.store(now.max(1), Relaxed);
+        let before = self.sent.swap(sent, Relaxed);
+        if since != 0 {
+            let thousandths = sent.saturating_sub(before).saturating_mul(1_000_000) / (now - since).max(1);
+            self.known.store(thousandths + 1, Relaxed);
+        }
+    }
+    fn get(&self) -> Option<u64> {
+        self.known.load(Relaxed).checked_sub(1)
+    }
+}
+
+/// `last_seq` until its session has read where the feed stands.
+const NOT_BEGUN: i64 = -1;
+
+/// So many items behind its feed, a connection is slow. Fewer may be on their way at any moment.
+pub const SLOW_LAG: u64 = 20;
 
 /// Frames told of one wish at most: a busy connection must not fill the bus.
 const TAIL_FRAMES: u32 = 500;
@@ -94,8 +136,11 @@ impl Conn {
             expires_ms: AtomicI64::new(v.expires_at.timestamp_millis()),
             ping_at: AtomicU64::new(ping_at),
             pong_by: AtomicU64::new(0),
-            last_seq: AtomicI64::new(0),
+            last_seq: AtomicI64::new(NOT_BEGUN),
+            head_seq: AtomicI64::new(0),
+            acked: AtomicI64::new(0),
             sent: AtomicU64::new(0),
+            rate: Rate::default(),
             active: AtomicU64::new(0),
             gone: AtomicBool::new(false),
             asked: AtomicBool::new(false),
@@ -130,6 +175,9 @@ impl Conn {
 
     /// Queues a hint. Returns the bytes that waited before it.
     pub fn hint(&self, hint: Hint) -> usize {
+        if let Hint::Item { seq, .. } = &hint {
+            self.head_seq.fetch_max(*seq, Relaxed);
+        }
         let mut inbox = self.inbox();
         let waiting = inbox.bytes();
         inbox.push(hint, self.cap);
@@ -140,6 +188,7 @@ impl Conn {
 
     /// A new item is in the feed, and only that is known of it.
     pub fn behind(&self, seq: i64, counts: Counts) {
+        self.head_seq.fetch_max(seq, Relaxed);
         self.order(|i| i.behind(seq, counts));
     }
 
@@ -148,6 +197,9 @@ impl Conn {
         self.waker.wake();
     }
     pub fn head(&self, head: Head) {
+        if let Some(state) = &head {
+            self.head_seq.fetch_max(state.head_seq, Relaxed);
+        }
         self.order(|i| i.head(head));
     }
     /// Puts a head back whose turn had not come.
@@ -192,6 +244,46 @@ impl Conn {
         self.expires_ms.store(expires_at.timestamp_millis(), Relaxed);
     }
 
+    // --- how it does -------------------------------------------------------------------------------------------
+
+    /// Items of the feed that it has not been given yet.
+    pub fn lag(&self) -> u64 {
+        match self.last_seq.load(Relaxed) {
+            NOT_BEGUN => 0,
+            given => (self.head_seq.load(Relaxed) - given).max(0).unsigned_abs(),
+        }
+    }
+
+    /// Items given and not confirmed; `None` for a client that confirms nothing.
+    pub fn unacked(&self) -> Option<u64> {
+        let acked = self.acked.load(Relaxed);
+        (acked > 0).then(|| (self.last_seq.load(Relaxed) - acked).max(0).unsigned_abs())
+    }
+
+    /// Bytes that wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.inbox().bytes()
+    }
+
+    /// Messages a second over the last ten, in thousandths.
+    pub fn rate(&self) -> Option<u64> {
+        self.rate.get()
+    }
+
+    /// Looked at by the hub's tick.
+    pub fn measure(&self, now: u64) {
+        self.rate.measure(now, self.sent.load(Relaxed));
+    }
+
+    pub fn idle_ms(&self, now: u64) -> u64 {
+        now.saturating_sub(self.active.load(Relaxed))
+    }
+
+    /// It reads more slowly than it is written to: what is worth nothing later is dropped for it from here on.
+    pub fn is_slow(&self) -> bool {
+        self.lag() >= SLOW_LAG || self.waiting() > self.cap / 4
+    }
+
     /// As it is written down for other nodes.
     pub fn held(&self) -> HeldConnection {
         HeldConnection {
@@ -208,10 +300,13 @@ impl Conn {
     /// With what only its own node knows.
     pub fn info(&self, node: NodeId, now: u64) -> ConnectionInfo {
         ConnectionInfo {
-            idle_ms: Some(now.saturating_sub(self.active.load(Relaxed))),
-            last_seq: Some(self.last_seq.load(Relaxed)),
-            queued_bytes: Some(self.inbox().bytes()),
+            idle_ms: Some(self.idle_ms(now)),
+            last_seq: Some(self.last_seq.load(Relaxed).max(0)),
+            behind: Some(self.lag()),
+            unacked: self.unacked(),
+            queued_bytes: Some(self.waiting()),
             sent_messages: Some(self.sent.load(Relaxed)),
+            sent_per_second: self.rate().map(|thousandths| thousandths as f64 / 1_000.0),
             ..ConnectionInfo::held_by(node, self.held())
         }
     }
@@ -240,9 +335,15 @@ pub struct ConnectionInfo {
     pub since: Timestamp,
     /// The newest feed item this connection has got; this and what follows is null when another node holds it.
     pub last_seq: Option<i64>,
+    /// Items of the feed that it has not been given yet.
+    pub behind: Option<u64>,
+    /// Items given and not confirmed by an `ack`; null also for a client that confirms nothing.
+    pub unacked: Option<u64>,
     /// Bytes that wait to be written.
     pub queued_bytes: Option<usize>,
     pub sent_messages: Option<u64>,
+    /// Over the last ten seconds; null in the first ten.
+    pub sent_per_second: Option<f64>,
     /// Since the last message in either direction.
     pub idle_ms: Option<u64>,
 }
@@ -261,8 +362,11 @@ impl ConnectionInfo {
             user_agent: held.user_agent,
             since: held.connected_at,
             last_seq: None,
+            behind: None,
+            unacked: None,
             queued_bytes: None,
             sent_messages: None,
+            sent_per_second: None,
             idle_ms: None,
         }
     }
@@ -284,6 +388,42 @@ fn masked(address: IpAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_of_the_time_between_two_looks() {
+        let rate = Rate::default();
+        for (now, sent, known) in [
+            (500, 3, None),
+            (5_000, 9, None),
+            (10_500, 23, Some(2_000)),
+            (20_499, 99, Some(2_000)),
+            (30_500, 23, Some(0)),
+        ] {
+            rate.measure(now, sent);
+            assert_eq!(rate.get(), known, "at {now}");
+        }
+    }
+
+    #[test]
+    fn what_it_has_not_got_is_told_and_many_make_it_slow() {
+        let visitor = Visitor {
+            user: UserKey::new("default", "ada"),
+            transport: TransportKind::WebSocket,
+            protocol: Protocol::V1,
+            address: None,
+            user_agent: None,
+            expires_at: Timestamp::UNIX_EPOCH,
+        };
+        let conn = Conn::new(visitor, Timestamp::UNIX_EPOCH, 1_024, 0);
+        conn.last_seq.store(40, Relaxed);
+        assert_eq!((conn.lag(), conn.unacked(), conn.is_slow()), (0, None, false), "it knows of no newer one");
+        conn.behind(45, Counts::default());
+        conn.behind(44, Counts::default());
+        conn.acked.store(38, Relaxed);
+        assert_eq!((conn.lag(), conn.unacked(), conn.is_slow()), (5, Some(2), false));
+        conn.behind(60, Counts::default());
+        assert!(conn.is_slow());
+    }
 
     #[test]
     fn addresses_are_shown_without_their_last_part() {

@@ -256,6 +256,29 @@ impl Hub {
         (0..SHARDS).flat_map(|i| self.shard(i).values().flatten().cloned().collect::<Vec<_>>()).collect()
     }
 
+    /// Those `n` that `of` puts first, in that order, and how many it puts anywhere. One shard is held at a time, and what is
+    /// kept never grows beyond a few times `n`.
+    pub fn first<K: Ord>(&self, n: usize, mut of: impl FnMut(&Conn) -> Option<K>) -> (Vec<Arc<Conn>>, usize) {
+        let (mut kept, mut fit): (Vec<(K, Arc<Conn>)>, usize) = (Vec::new(), 0);
+        let room = (4 * n).max(64);
+        let shorten = |kept: &mut Vec<(K, Arc<Conn>)>| {
+            kept.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            kept.truncate(n);
+        };
+        for i in 0..SHARDS {
+            for conn in self.shard(i).values().flatten() {
+                let Some(key) = of(conn) else { continue };
+                fit += 1;
+                if kept.len() >= room {
+                    shorten(&mut kept);
+                }
+                kept.push((key, conn.clone()));
+            }
+        }
+        shorten(&mut kept);
+        (kept.into_iter().map(|(_, conn)| conn).collect(), fit)
+    }
+
     /// Closes one connection of this app, on whatever node it is.
     pub fn disconnect_anywhere(&self, app: AppId, conn: ConnId, why: Disconnect) {
         self.bus.publish(Signal::CloseConnection { app, conn, why });
@@ -307,6 +330,7 @@ impl Hub {
         let grace = self.limits.expiry_grace.as_millis() as i64;
         for i in 0..SHARDS {
             for conn in self.shard(i).values().flatten() {
+                conn.measure(mono);
                 if wall >= conn.expires_ms().saturating_add(grace) {
                     conn.close(close::TOKEN_EXPIRED);
                     continue;

@@ -222,6 +222,7 @@ impl Loop<'_> {
     /// Writes what there is, in one flush; then what the flow says.
     async fn settle(&mut self, t: &mut Transport, s: &mut Session, flow: Flow) -> Result<(), End> {
         self.conn.last_seq.store(s.last_seq(), Relaxed);
+        self.conn.acked.store(s.acked(), Relaxed);
         if s.has_gap() && !self.gap_armed && !s.busy() {
             self.gap_armed = true;
             let conn = Arc::downgrade(self.conn);

@@ -148,6 +148,10 @@ impl Session {
     pub fn last_seq(&self) -> i64 {
         self.last_seq
     }
+    /// The newest item that the client has confirmed; 0: it confirms nothing.
+    pub fn acked(&self) -> i64 {
+        self.acked
+    }
     pub fn epoch(&self) -> &str {
         &self.epoch
     }

@@ -5,6 +5,7 @@ pub mod browser;
 mod channels;
 mod dead;
 mod entry;
+mod lists;
 mod notifications;
 mod overview;
 mod people;

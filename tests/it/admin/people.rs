@@ -179,7 +179,7 @@ async fn what_somebody_chose_is_shown_and_changed_for_them() {
     assert_eq!(audited(&host, "user.opt_out").await[0]["target"], "ada");
 
     let socket = Connect::to(&host).token(&token::user("ada")).open().await;
-    dana.wait_for("/admin/users", "<dt>Here in 24 h</dt><dd>1</dd>").await;
+    dana.wait_for("/admin/users", "<dt>Here in 24 h</dt><dd><a href=\"/admin/users?show=day\">1</a></dd>").await;
     socket.close().await;
     dana.wait_for("/admin/users/ada", "at the latest").await;
 }

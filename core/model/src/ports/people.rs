@@ -54,6 +54,61 @@ pub struct KeyUsed {
     pub by: KeyUseBy,
 }
 
+/// What a person chose, when, and who wrote it down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consent {
+    pub at: Timestamp,
+    pub channel: ChannelName,
+    /// None: everything.
+    pub notification_type: Option<String>,
+    /// Yes again, after a no.
+    pub agreed: bool,
+    pub by: ConsentBy,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConsentBy {
+    /// They themselves, by the link in a mail.
+    User,
+    /// Somebody for them, as the audit log names it.
+    Actor(String),
+    /// It was said before this was kept.
+    Unknown,
+}
+
+/// Lines of what is held back, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct HeldFilter {
+    pub app: AppId,
+    /// What people said no to; else addresses that nothing is sent to.
+    pub chosen: bool,
+    /// Only of this channel, and this type or this reason.
+    pub of: Option<(ChannelName, String)>,
+    /// Keyset cursor: the id of the last line that was read.
+    pub before: Option<String>,
+    pub limit: u32,
+}
+
+/// Who was here, latest first.
+#[derive(Clone, Debug)]
+pub struct SeenFilter {
+    pub app: AppId,
+    /// Within this time.
+    pub within: Duration,
+    /// Keyset cursor: the last line that was read.
+    pub before: Option<(Timestamp, UserId)>,
+    pub limit: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub user_id: UserId,
+    /// When they last connected, to the hour.
+    pub at: Timestamp,
+    /// Their contact points, if they are registered.
+    pub user: Option<User>,
+}
+
 /// As far as figures of people count.
 pub const FIGURES_MAX: u64 = 100_000;
 
@@ -77,6 +132,14 @@ pub trait PeopleStore: Send + Sync + 'static {
     async fn users(&self, filter: &UserFilter) -> StoreResult<Vec<User>>;
     /// `limit` rows of each list.
     async fn people_figures(&self, app: &AppId, limit: u32) -> StoreResult<PeopleFigures>;
+    /// Lines of what is held back. With an address, somebody whose e-mail address that is.
+    async fn held_lines(&self, filter: &HeldFilter) -> StoreResult<Vec<(Suppression, Option<UserId>)>>;
+    /// Who connected lately.
+    async fn seen_lately(&self, filter: &SeenFilter) -> StoreResult<Vec<Seen>>;
+    /// What this person said no and yes to, newest first.
+    async fn consents(&self, key: &UserKey, limit: u32) -> StoreResult<Vec<Consent>>;
+    /// Registers somebody. Audited, without the addresses themselves. `None`: they are registered already.
+    async fn add_user(&self, key: &UserKey, contact: Contact, actor: &Actor) -> StoreResult<Option<User>>;
     /// When this person last connected, to the hour; kept by whoever holds connections.
     async fn last_seen(&self, key: &UserKey) -> StoreResult<Option<Timestamp>>;
     /// Unsubscribes this person from a type by a channel, as their own link in a mail does. Audited. False: they were.

@@ -10,7 +10,7 @@ use super::{
         App,
         problem::{ApiError, ApiResult},
     },
-    answer,
+    answer, carry,
     session::{self, Refusal, Signed},
     sign_in,
 };
@@ -124,8 +124,14 @@ struct Watch {
     entries: Arc<[Entry]>,
 }
 
-fn drawn(entries: &[Entry], path: &str) -> bool {
+/// Whether a page is drawn at this path.
+pub fn drawn(entries: &[Entry], path: &str) -> bool {
     entries.iter().any(|e| e.method == "GET" && fits(e.path, path))
+}
+
+/// Whether a form has its target there.
+pub fn takes_form(entries: &[Entry], path: &str) -> bool {
+    entries.iter().any(|e| e.method == "POST" && fits(e.path, path))
 }
 
 /// Whether a path is one of this pattern: a piece in braces stands for any. What takes whatever is left draws no page of its own.
@@ -180,14 +186,15 @@ async fn admit(watch: &Watch, who: Option<Who>, request: Request) -> Result<Requ
     if let Some(once) = one_time(&parts) {
         return Err(sign_in::once(s, &parts, &once).await.unwrap_or_else(IntoResponse::into_response));
     }
-    let signed = session::find(s, &parts).await.map_err(|refusal: Refusal| match (&ours, refusal) {
+    let signed = match session::find(s, &parts).await {
+        Ok(signed) => signed,
         // Not even told to sign in: that would say who has no session here.
-        (Err(_), Refusal::SignIn { .. }) => foreign().into_response(),
-        (_, Refusal::SignIn { fragment, .. }) if !parts.method.is_safe() => {
-            Refusal::SignIn { back: came_from(watch, &parts.headers), fragment }.into_response()
+        Err(Refusal::SignIn { .. }) if ours.is_err() => return Err(foreign().into_response()),
+        Err(Refusal::SignIn { fragment, .. }) if !parts.method.is_safe() => {
+            return Err(sent_to_sign_in(watch, &parts, body, fragment).await);
         }
-        (_, refusal) => refusal.into_response(),
-    })?;
+        Err(refusal) => return Err(refusal.into_response()),
+    };
     let mut checked = ours;
     if checked.is_ok() && !parts.method.is_safe() {
         let (token, whole) = token(&parts.headers, body).await.map_err(IntoResponse::into_response)?;
@@ -199,6 +206,14 @@ async fn admit(watch: &Watch, who: Option<Who>, request: Request) -> Result<Requ
     }
     parts.extensions.insert(signed);
     Ok(Request::from_parts(parts, body))
+}
+
+/// A form whose session has ended: back to its page afterwards, or, from a page that only a form draws, with what it said.
+async fn sent_to_sign_in(watch: &Watch, parts: &Parts, body: Body, fragment: bool) -> Response {
+    if !fragment && let Some(kept) = carry::of(&watch.entries, parts, body).await {
+        return sign_in::with(&parts.headers, kept).into_response();
+    }
+    Refusal::SignIn { back: came_from(watch, &parts.headers), fragment }.into_response()
 }
 
 /// `/admin?once=…`: a one-time link, followed by somebody who has no session yet or an old one.

@@ -1,11 +1,11 @@
-//! One stream per open page: rendered parts of it, only those that changed, at most every two seconds.
+//! One stream per open page: rendered parts of it, only those that changed, every two seconds or as this browser wishes.
 //!
 //! Owns: the rhythm, what was sent, when a stream ends. A page says in a [`Live`] what it is made of and stands in
 //! [`PAGES`]. Every connection begins with a full snapshot, so nothing depends on what was sent before. A stream ends with
 //! its session.
 
 use super::{
-    Routes, Signed, audit, badges, channels, connections, dead, gate::LOOK, keys, notification, notifications,
+    Routes, Signed, audit, badges, channels, connections, dead, gate::LOOK, keys, looks, notification, notifications,
     overview, queues, send_test, users,
 };
 use crate::{
@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use axum::{
     body::Body,
     extract::{RawQuery, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -31,7 +31,8 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-const EVERY: Duration = Duration::from_secs(2);
+/// A page that hears nothing for longer says that it is lost: it is told so often that it is not.
+const BEAT_S: u8 = 2;
 /// Sessions are looked at again after so many frames: signed out means the stream ends.
 const RECHECK: u32 = 8;
 
@@ -126,7 +127,13 @@ impl Drawn {
     }
 }
 
-async fn stream(State(s): State<Arc<Services>>, signed: Signed, RawQuery(query): RawQuery) -> Response {
+async fn stream(
+    State(s): State<Arc<Services>>,
+    signed: Signed,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let rhythm = Rhythm::of(looks(&headers).live_every());
     let query = Query::parse(query.as_deref().unwrap_or_default());
     let Some((_, open)) = PAGES.iter().find(|(name, _)| *name == query.get("page")) else {
         return StatusCode::NO_CONTENT.into_response();
@@ -137,7 +144,7 @@ async fn stream(State(s): State<Arc<Services>>, signed: Signed, RawQuery(query):
     s.tasks.spawn(REQUEST_ID.scope(id, async move {
         tokio::select! {
             () = services.draining.cancelled() => {}
-            () = tell(&services, &signed, page.as_ref(), tx) => {}
+            () = tell(&services, &signed, page.as_ref(), rhythm, tx) => {}
         }
     }));
     let body = futures_util::stream::unfold(rx, |mut rx| async move {
@@ -154,22 +161,41 @@ async fn stream(State(s): State<Arc<Services>>, signed: Signed, RawQuery(query):
     response
 }
 
+/// How often a stream says that it is there, and after how many of these beats it looks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rhythm {
+    beat: Duration,
+    beats: u8,
+}
+
+impl Rhythm {
+    fn of(seconds: u8) -> Self {
+        let beats = seconds.div_ceil(BEAT_S).max(1);
+        Self { beat: Duration::from_secs(seconds.into()) / u32::from(beats), beats }
+    }
+}
+
 /// Ends when the browser is gone or the session has ended.
-async fn tell(s: &Arc<Services>, signed: &Signed, page: &dyn Live, tx: mpsc::Sender<Bytes>) {
+async fn tell(s: &Arc<Services>, signed: &Signed, page: &dyn Live, rhythm: Rhythm, tx: mpsc::Sender<Bytes>) {
     let mut sent = Changed::default();
     let mut drawn = Drawn::default();
     let mut frames = 0u32;
+    // Beats until the next look.
+    let mut rest = 0u8;
     loop {
         // Listens from before the look, so that an act during it is seen by the next one.
         let acted = s.console.acted.notified();
         tokio::pin!(acted);
         acted.as_mut().enable();
-        if !drawn.settled {
-            page.draw(s, signed, &mut drawn).await;
+        if rest == 0 {
+            rest = rhythm.beats;
+            if !drawn.settled {
+                page.draw(s, signed, &mut drawn).await;
+            }
+            let (dead, unwell) = badges(s, &*s.console.facts.get(s).await);
+            drawn.put(Badge::DEAD, &Badge::dead(dead));
+            drawn.put(Badge::UNWELL, &Badge::unwell(unwell));
         }
-        let (dead, unwell) = badges(s, &*s.console.facts.get(s).await);
-        drawn.put(Badge::DEAD, &Badge::dead(dead));
-        drawn.put(Badge::UNWELL, &Badge::unwell(unwell));
         let frame = frame(drawn.parts.drain(..).filter(|(id, html)| sent.differs(id, html)));
         if tx.send(frame).await.is_err() {
             return;
@@ -183,8 +209,11 @@ async fn tell(s: &Arc<Services>, signed: &Signed, page: &dyn Live, tx: mpsc::Sen
         }
         tokio::select! {
             () = tx.closed() => return,
-            () = tokio::time::sleep(EVERY) => {}
-            () = acted => drawn.settled = false,
+            () = tokio::time::sleep(rhythm.beat) => rest -= 1,
+            () = acted => {
+                drawn.settled = false;
+                rest = 0;
+            }
         }
     }
 }
@@ -232,6 +261,15 @@ mod tests {
         let text = std::str::from_utf8(&text).unwrap();
         assert!(text.ends_with("hx-swap=\"outerMorph\"><p>\ndata: one</p></hx-partial>\n\n"), "{text}");
         assert_eq!(frame(std::iter::empty()), "event: beat\ndata: 1\n\n");
+    }
+
+    #[test]
+    fn beats_go_on_between_two_looks() {
+        for (seconds, beats, beat_ms) in [(1, 1, 1_000), (2, 1, 2_000), (5, 3, 1_666), (10, 5, 2_000), (30, 15, 2_000)]
+        {
+            let rhythm = Rhythm::of(seconds);
+            assert_eq!((rhythm.beats, rhythm.beat.as_millis()), (beats, beat_ms), "every {seconds} s");
+        }
     }
 
     #[test]

@@ -7,7 +7,9 @@ mod actions;
 mod answer;
 mod audit;
 mod bulk;
+mod carry;
 mod channels;
+mod complete;
 mod connections;
 mod dead;
 mod export;
@@ -84,6 +86,7 @@ pub fn console() -> Routes {
         .merge(mail::routes())
         .merge(send_test::routes())
         .merge(search::routes())
+        .merge(complete::routes())
         .merge(notifications::routes())
         .merge(notification::routes())
         .merge(queues::routes())
@@ -158,7 +161,12 @@ fn theme(headers: &HeaderMap) -> &'static str {
 /// From the cookies that Settings sets.
 fn looks(headers: &HeaderMap) -> Looks {
     let on = |name| cookie(headers, name) == Some("1");
-    Looks { compact: on("campanile-compact"), utc: on("campanile-utc"), no_keys: on("campanile-no-keys") }
+    Looks {
+        compact: on("campanile-compact"),
+        utc: on("campanile-utc"),
+        no_keys: on("campanile-no-keys"),
+        live_s: cookie(headers, "campanile-live").and_then(Looks::live),
+    }
 }
 
 /// A cookie's value. The first of a name counts.

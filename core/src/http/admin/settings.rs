@@ -29,7 +29,10 @@ use axum::{
 };
 use campanile_admin_ui::{
     format,
-    pages::settings::{self as ui, ROLES},
+    pages::{
+        Looks,
+        settings::{self as ui, ROLES},
+    },
     pieces::{Part, Tab, Tabs, Toast},
 };
 use campanile_model::{
@@ -519,7 +522,15 @@ async fn looks(
     let toast = Toast::ok("This browser shows it so from now on.");
     let mut response = done_elsewhere(&s, &signed, &headers, &format!("{PATH}?tab=you"), toast);
     let no_keys = if posted.has("keys") { "0" } else { "1" };
-    let all = [("theme", theme), ("compact", on("compact")), ("utc", on("utc")), ("no-keys", no_keys)];
+    let live = posted.get("live").parse::<u8>().ok().filter(|s| Looks::LIVE.contains(s)).unwrap_or(Looks::LIVE_DEFAULT);
+    let live = live.to_string();
+    let all = [
+        ("live", live.as_str()),
+        ("theme", theme),
+        ("compact", on("compact")),
+        ("utc", on("utc")),
+        ("no-keys", no_keys),
+    ];
     for (name, value) in all {
         put_cookie(&mut response, &format!("campanile-{name}={value}; Path=/; Max-Age={YEAR_S}; SameSite=Lax"));
     }

@@ -1,7 +1,7 @@
 //! Signing in and out, the first password, one-time links.
 
 use super::{
-    Routes,
+    Routes, carry, console_frame,
     gate::{LOOK, Who},
     password::{LONGEST, SHORTEST},
     session::{self, Signed, actor, safe_back},
@@ -21,7 +21,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
-use campanile_admin_ui::pages::sign_in::{SignIn, Welcome};
+use campanile_admin_ui::pages::sign_in::{GoOn, Kept, SignIn, Welcome};
 use campanile_model::ports::{Actor, Admin};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -43,7 +43,25 @@ struct Asked {
 }
 
 async fn form(headers: HeaderMap, Query(asked): Query<Asked>) -> ApiResult<Response> {
-    page(&SignIn { theme: theme(&headers), back: safe_back(&asked.back).to_owned(), name: String::new(), error: None })
+    page(&SignIn {
+        theme: theme(&headers),
+        back: safe_back(&asked.back).to_owned(),
+        name: String::new(),
+        error: None,
+        kept: None,
+    })
+}
+
+/// The way in for a form that came when its session had ended.
+pub fn with(headers: &HeaderMap, kept: Kept) -> ApiResult<Response> {
+    let shown = page(&SignIn {
+        theme: theme(headers),
+        back: "/admin".to_owned(),
+        name: String::new(),
+        error: None,
+        kept: Some(kept),
+    })?;
+    Ok((StatusCode::UNAUTHORIZED, shown).into_response())
 }
 
 #[derive(Deserialize)]
@@ -52,6 +70,17 @@ struct Credentials {
     password: String,
     #[serde(default)]
     back: String,
+    /// A form that goes along, and its target.
+    #[serde(default)]
+    kept: Option<String>,
+    #[serde(default)]
+    kept_to: String,
+}
+
+impl Credentials {
+    fn kept(&self) -> Option<Kept> {
+        self.kept.clone().map(|form| Kept { to: self.kept_to.clone(), form })
+    }
 }
 
 async fn sign_in(
@@ -66,6 +95,7 @@ async fn sign_in(
             back: safe_back(&given.back).to_owned(),
             name: given.name.clone(),
             error: Some(why.to_owned()),
+            kept: given.kept(),
         })?;
         Ok((status, shown).into_response())
     };
@@ -98,7 +128,30 @@ async fn sign_in(
         return refuse(StatusCode::UNAUTHORIZED, "Name or password is not right.");
     };
     s.doorman.throttle.right(&given.name, client.address);
+    if let Some(kept) = given.kept()
+        && let Some(shown) = go_on(&s, &parts, &admin, kept).await?
+    {
+        return Ok(shown);
+    }
     open(&s, &parts, &admin, page_to(&given.back)).await
+}
+
+/// Signed in, and asked about the form that came along. `None`: it is none of ours, or says what this role may not read.
+async fn go_on(s: &Arc<Services>, parts: &Parts, admin: &Admin, kept: Kept) -> ApiResult<Option<Response>> {
+    let fields = carry::read(super::console().entries(), &kept.to, &kept.form);
+    let Some(fields) = fields.filter(|_| admin.role.may_read_content()) else { return Ok(None) };
+    let (secret, hash, actor) = begin(s, parts, admin).await?;
+    let signed = Signed { admin: admin.clone(), hash, csrf: session::csrf(&secret), actor };
+    let facts = s.console.facts.get(s).await;
+    let back = fields.iter().find(|(name, _)| name == "back").map_or("/admin", |(_, back)| page_to(back)).to_owned();
+    let shown = page(&GoOn {
+        frame: console_frame(s, &signed, &parts.headers, &facts, ""),
+        action: kept.to,
+        shown: fields.iter().filter(|(name, text)| name != "back" && !text.trim().is_empty()).cloned().collect(),
+        fields,
+        back,
+    })?;
+    Ok(Some(with_cookie(shown, session::set_cookie(session::secure(s, &parts.headers), &secret))))
 }
 
 /// Where a sign-in leads: back to the page, unless only a form draws it.
@@ -109,12 +162,18 @@ fn page_to(back: &str) -> &str {
 
 /// A session, its cookie, and on to the page.
 async fn open(s: &Services, parts: &Parts, admin: &Admin, to: &str) -> ApiResult<Response> {
+    let (secret, ..) = begin(s, parts, admin).await?;
+    Ok(with_cookie(Redirect::to(to), session::set_cookie(session::secure(s, &parts.headers), &secret)))
+}
+
+/// A session: its secret, the hash of it, and whose it is.
+async fn begin(s: &Services, parts: &Parts, admin: &Admin) -> ApiResult<(String, [u8; 32], Actor)> {
     let (secret, hash) = session::fresh();
     let agent: Option<String> =
         parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).map(|v| v.chars().take(200).collect());
     let actor = actor(s, parts, &admin.name);
     s.store.open_admin_session(hash, admin.id, *s.config.admin.session_max, agent.as_deref(), &actor).await?;
-    Ok(with_cookie(Redirect::to(to), session::set_cookie(session::secure(s, &parts.headers), &secret)))
+    Ok((secret, hash, actor))
 }
 
 fn with_cookie(response: impl IntoResponse, cookie: String) -> Response {

@@ -3,7 +3,10 @@
 use super::*;
 use campanile_model::{
     ConnId, KeyId,
-    ports::{ApiKey, Beat, HeldConnection, NodeFigures, OptedOut, Scope, SuppressedBy, UserFilter},
+    ports::{
+        ApiKey, Beat, ConsentBy, HeldConnection, HeldFilter, NodeFigures, OptedOut, Scope, SeenFilter, SuppressedBy,
+        UserFilter,
+    },
 };
 use std::time::Duration;
 
@@ -16,6 +19,10 @@ pub(super) mod tests {
         a_key_is_restricted_and_its_successor_with_it,
         people_are_counted_with_what_they_chose,
         somebody_who_connects_was_here,
+        somebody_new_is_registered_once,
+        what_somebody_chose_is_kept_with_who_said_it,
+        those_held_back_are_listed_newest_first,
+        those_who_were_here_are_listed_latest_first,
     );
 }
 
@@ -187,7 +194,7 @@ async fn people_are_counted_with_what_they_chose(exam: Exam) {
     assert_eq!(acts.iter().filter(|a| a.action == "user.opt_out").count(), 2, "their own act is not an operator's");
 }
 
-async fn somebody_who_connects_was_here(exam: Exam) {
+async fn a_node(exam: &Exam) -> NodeId {
     let node = NodeId::new();
     let beat = Beat {
         node,
@@ -199,7 +206,11 @@ async fn somebody_who_connects_was_here(exam: Exam) {
         figures: NodeFigures::default(),
     };
     exam.beat(&beat).await.unwrap();
-    let held = |name: &str| HeldConnection {
+    node
+}
+
+fn held(name: &str) -> HeldConnection {
+    HeldConnection {
         conn: ConnId::new(),
         user: user(name),
         transport: "websocket".to_owned(),
@@ -207,7 +218,11 @@ async fn somebody_who_connects_was_here(exam: Exam) {
         client_address: None,
         user_agent: None,
         connected_at: at(2_000),
-    };
+    }
+}
+
+async fn somebody_who_connects_was_here(exam: Exam) {
+    let node = a_node(&exam).await;
     let came = exam.now().await.unwrap();
     assert!(exam.hold(node, vec![held("ada"), held("ada"), held("bo")]).await.unwrap());
     let seen = exam.last_seen(&user("ada")).await.unwrap().unwrap();
@@ -235,4 +250,104 @@ async fn somebody_who_connects_was_here(exam: Exam) {
     }
     exam.erase_user(&user("cy"), &actor()).await.unwrap();
     assert!(exam.last_seen(&user("cy")).await.unwrap().is_none());
+}
+
+async fn somebody_new_is_registered_once(exam: Exam) {
+    let made = exam.add_user(&user("ada"), email("ada@x"), &actor()).await.unwrap().unwrap();
+    assert_eq!(made.contact.email.as_deref(), Some("ada@x"));
+    assert!(exam.add_user(&user("ada"), email("other@x"), &actor()).await.unwrap().is_none(), "she is there");
+    assert_eq!(exam.get_user(&user("ada")).await.unwrap().unwrap().contact, made.contact);
+    let acts = exam.audit(None, 10).await.unwrap();
+    let added: Vec<_> = acts.iter().filter(|a| a.action == "user.add").collect();
+    assert_eq!((added.len(), &*added[0].target), (1, "ada"));
+    assert!(!added[0].detail.as_ref().unwrap().to_string().contains("ada@x"));
+}
+
+async fn what_somebody_chose_is_kept_with_who_said_it(exam: Exam) {
+    let (app, mail) = (AppId::default(), ChannelName::email());
+    exam.unsubscribe(&user("ada"), &mail, "news").await.unwrap();
+    exam.unsubscribe(&user("ada"), &mail, "news").await.unwrap();
+    let no = exam.held_back(&user("ada"), &[], 10).await.unwrap().remove(0);
+    exam.lift_suppression(&app, &no.id, &actor()).await.unwrap();
+    exam.opt_out(&user("ada"), &mail, "offers", &actor()).await.unwrap();
+    exam.unsubscribe(&user("bo"), &mail, "news").await.unwrap();
+    let told = async |name: &str| {
+        let all = exam.consents(&user(name), 10).await.unwrap();
+        all.into_iter().map(|c| (c.notification_type.unwrap(), c.agreed, c.by)).collect::<Vec<_>>()
+    };
+    let operator = || ConsentBy::Actor("operator".to_owned());
+    let said = |kind: &str, agreed, by| (kind.to_owned(), agreed, by);
+    let all =
+        vec![said("offers", false, operator()), said("news", true, operator()), said("news", false, ConsentBy::User)];
+    assert_eq!(told("ada").await, all, "newest first, and what changes nothing is not said again");
+    assert_eq!(exam.consents(&user("ada"), 1).await.unwrap().len(), 1);
+    let lifted = exam.audit(None, 10).await.unwrap().into_iter().find(|a| a.action == "suppression.lift").unwrap();
+    assert_eq!(lifted.target, "ada", "under the person, with the rest");
+
+    exam.put_user(&user("ada"), Contact::default()).await.unwrap();
+    exam.merge_users(&user("ada"), &user("bo"), &actor()).await.unwrap().unwrap();
+    assert_eq!((told("ada").await.len(), told("bo").await.len()), (0, 4));
+    exam.erase_user(&user("bo"), &actor()).await.unwrap();
+    assert!(told("bo").await.is_empty());
+}
+
+async fn those_held_back_are_listed_newest_first(exam: Exam) {
+    let (app, mail, sms) = (AppId::default(), ChannelName::email(), ChannelName::from("sms"));
+    exam.put_user(&user("ada"), email("Ada@x")).await.unwrap();
+    for (name, channel, kind) in
+        [("ada", &mail, "news"), ("bo", &mail, "news"), ("bo", &sms, "news"), ("cy", &mail, "x")]
+    {
+        exam.unsubscribe(&user(name), channel, kind).await.unwrap();
+    }
+    for (channel, address, why) in [(&mail, "ada@x", "bounced"), (&sms, "+49", "bounced"), (&mail, "b@x", "complaint")]
+    {
+        exam.add_suppression(&app, channel, address, why, &actor()).await.unwrap();
+    }
+    let list = async |chosen: bool, of: Option<(&ChannelName, &str)>| {
+        let of = of.map(|(channel, what)| (channel.clone(), what.to_owned()));
+        let mut filter = HeldFilter { chosen, of, limit: 2, ..HeldFilter::default() };
+        let mut all = Vec::new();
+        loop {
+            let page = exam.held_lines(&filter).await.unwrap();
+            let Some((last, _)) = page.last() else { return all };
+            filter.before = Some(last.id.clone());
+            all.extend(page.into_iter().map(|(line, owner)| {
+                let who = owner.or(line.user_id).map_or_else(|| "-".to_owned(), |u| u.to_string());
+                format!("{who} {} {}", line.channel, line.notification_type.unwrap_or(line.reason))
+            }));
+        }
+    };
+    assert_eq!(list(true, None).await, ["cy email x", "bo sms news", "bo email news", "ada email news"]);
+    assert_eq!(list(true, Some((&mail, "news"))).await, ["bo email news", "ada email news"]);
+    assert_eq!(list(false, None).await, ["- email complaint", "- sms bounced", "ada email bounced"]);
+    assert_eq!(list(false, Some((&mail, "bounced"))).await, ["ada email bounced"], "whose address it is");
+    assert_eq!(list(false, Some((&sms, "complaint"))).await, [""; 0]);
+}
+
+async fn those_who_were_here_are_listed_latest_first(exam: Exam) {
+    let node = a_node(&exam).await;
+    exam.put_user(&user("bo"), email("bo@x")).await.unwrap();
+    for name in ["ada", "bo", "cy"] {
+        exam.hold(node, vec![held(name)]).await.unwrap();
+        exam.pass(DAY);
+    }
+    let here = async |within: Duration, before| {
+        let filter = SeenFilter { app: AppId::default(), within, before, limit: 2 };
+        exam.seen_lately(&filter).await.unwrap()
+    };
+    let names =
+        |seen: &[campanile_model::ports::Seen]| -> Vec<String> { seen.iter().map(|s| s.user_id.to_string()).collect() };
+    let first = here(DAY * 30, None).await;
+    assert_eq!(names(&first), ["cy", "bo"]);
+    let email = |s: &campanile_model::ports::Seen| s.user.as_ref().and_then(|u| u.contact.email.clone());
+    assert_eq!(
+        (email(&first[0]), email(&first[1])),
+        (None, Some("bo@x".to_owned())),
+        "who is registered, with the rest"
+    );
+    let rest = here(DAY * 30, Some((first[1].at, first[1].user_id.clone()))).await;
+    assert_eq!(names(&rest), ["ada"]);
+    assert_eq!(names(&here(DAY + Duration::from_hours(1), None).await), ["cy"]);
+    exam.pass(DAY * 40);
+    assert!(here(DAY * 30, None).await.is_empty());
 }

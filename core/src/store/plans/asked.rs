@@ -188,6 +188,32 @@ async fn people(ask: &Asker<'_>) {
     ask.about("opt somebody out", s.opt_out(&ada, &email, "news", &actor())).await;
     ask.about("figures of people", s.people_figures(&app, 8)).await;
     ask.about("when somebody was here", s.last_seen(&ada)).await;
+    let held = |chosen: bool, of: Option<&str>, before: Option<&str>| HeldFilter {
+        chosen,
+        of: of.map(|what| (email.clone(), what.to_owned())),
+        before: before.map(str::to_owned),
+        limit: 51,
+        ..HeldFilter::default()
+    };
+    for (name, filter) in [
+        ("who said no", held(true, None, None)),
+        ("who said no, further", held(true, None, Some("t000000000100"))),
+        ("who said no to a type", held(true, Some("digest"), None)),
+        ("who said no to a type that nobody knows", held(true, Some("none"), None)),
+        ("addresses held back", held(false, None, None)),
+        ("addresses held back, further", held(false, None, Some("s000000000100"))),
+        ("addresses held back for a reason", held(false, Some("bounced"), None)),
+    ] {
+        ask.about(name, s.held_lines(&filter)).await;
+    }
+    for (name, within) in [("a day", Duration::from_hours(24)), ("a month", Duration::from_hours(24 * 30))] {
+        let mut filter = SeenFilter { app: app.clone(), within, before: None, limit: 51 };
+        let seen = ask.about(&format!("who was here within {name}"), s.seen_lately(&filter)).await;
+        filter.before = seen.last().map(|s| (s.at, s.user_id.clone()));
+        ask.about(&format!("who was here within {name}, further"), s.seen_lately(&filter)).await;
+    }
+    ask.about("what somebody chose", s.consents(&user("u7"), 50)).await;
+    ask.about("register somebody", s.add_user(&user("a new one"), Contact::default(), &actor())).await;
     ask.about("list suppressions", s.suppressions(&app, None, 50)).await;
     ask.about("list suppressions, further", s.suppressions(&app, Some("s000000000100".into()), 50)).await;
     ask.about("suppress an address", s.add_suppression(&app, &email, "x@example.org", "manual", &actor())).await;

@@ -90,6 +90,9 @@ FROM clock, generate_series(0, {n} / 50) i;
 INSERT INTO suppressions (id, app, channel, user_id, notification_type, reason, created_at)
 SELECT 't' || lpad(i::text, 12, '0'), 'default', 'email', 'u' || i, 'digest', 'unsubscribed', clock.now
 FROM clock, generate_series(0, {n} / 200) i;
+INSERT INTO consents (id, app, user_id, channel, notification_type, agreed, actor, at)
+SELECT 'c' || lpad(i::text, 12, '0'), 'default', 'u' || i / 10, 'email', 'digest', i % 2 = 1, 'user', clock.now
+FROM clock, generate_series(0, {n} / 5) i;
 INSERT INTO address_faults (app, channel, address, kind, at, delivery_id)
 SELECT app, channel, recipient, 'mailbox_full', created_at, id FROM deliveries WHERE channel = 'email' AND state = 'dead';
 INSERT INTO poison (source, hash, raw, reason, headers, created_at)

@@ -53,6 +53,8 @@ impl Operation for Erase {
         erased.feed_items = self.delete("DELETE FROM feed WHERE app = $1 AND user_id = $2", tx).await?;
         self.delete("DELETE FROM collapses WHERE app = $1 AND user_id = $2", tx).await?;
         self.delete("DELETE FROM ws_tickets WHERE app = $1 AND user_id = $2", tx).await?;
+        // What they said no to still holds; what they once said does not matter any more.
+        self.delete("DELETE FROM consents WHERE app = $1 AND user_id = $2", tx).await?;
         self.delete("DELETE FROM user_seen WHERE app = $1 AND user_id = $2", tx).await?;
         self.delete("DELETE FROM users WHERE app = $1 AND user_id = $2", tx).await?;
         reset_feed(tx, &self.user, &self.epoch)?;

@@ -169,6 +169,8 @@ impl Merge {
     /// What either said no to, both do. Taken out and put in again: a wish that is written at the same moment for the one
     /// who stays is no failure.
     async fn join_wishes(&self, tx: &mut Tx<'_>) -> StoreResult<()> {
+        let history = sql("UPDATE consents SET user_id = $3 WHERE app = $1 AND user_id = $2");
+        tx.exec("keeping what a merged user chose", self.bound(history)).await?;
         let take = sql("DELETE FROM suppressions WHERE app = $1 AND user_id = $2
              RETURNING id, channel, notification_type, reason, created_at");
         let rows = tx

@@ -53,6 +53,7 @@ mod take_back;
 mod tasks;
 pub mod tx;
 mod users;
+mod wishes;
 pub mod writer;
 
 use crate::observe::Metrics;

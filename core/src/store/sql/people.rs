@@ -18,15 +18,56 @@ use async_trait::async_trait;
 use campanile_model::{
     AppId, ChannelName, KeyId, Timestamp, UserId, UserKey,
     ports::{
-        Actor, ApiKey, FIGURES_MAX, KeyCalls, KeyUsed, OptedOut, PeopleFigures, PeopleStore, StoreResult, SuppressedBy,
-        Suppression, UserFilter,
+        Actor, ApiKey, Consent, FIGURES_MAX, HeldFilter, KeyCalls, KeyUsed, OptedOut, PeopleFigures, PeopleStore, Seen,
+        SeenFilter, StoreResult, SuppressedBy, Suppression, UserFilter,
     },
     user::{Contact, User},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 const DAY: i64 = 86_400_000;
+
+/// Nobody who is there is changed by it.
+struct AddUser {
+    key: UserKey,
+    contact: Contact,
+    actor: Actor,
+}
+
+#[async_trait]
+impl Operation for AddUser {
+    type Output = Option<User>;
+    const NAME: &'static str = "put_user";
+
+    async fn run(&self, tx: &mut Tx<'_>) -> StoreResult<Option<User>> {
+        let now = tx.now;
+        let row = tx
+            .fetch_opt(
+                "registering a user",
+                sql("INSERT INTO users (app, user_id, email, locale, timezone, addresses, created_at, updated_at)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $7) ON CONFLICT (app, user_id) DO NOTHING RETURNING *")
+                .bind(self.key.app.as_str())
+                .bind(self.key.user.as_str())
+                .bind(self.contact.email.as_deref())
+                .bind(self.contact.locale.as_deref())
+                .bind(self.contact.timezone.as_deref())
+                .bind(encode(&self.contact.addresses)?)
+                .bind(now),
+            )
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        tx.forget_user(&self.key);
+        audit::append(tx, &self.actor, "user.add", self.key.user.as_str(), Some(reached_by(&self.contact))).await?;
+        users::user(Cells::of("users", &row)).map(Some)
+    }
+}
+
+/// The log outlives an erasure: which channels, not which addresses.
+fn reached_by(contact: &Contact) -> Value {
+    let channels: Vec<_> = contact.addresses.keys().collect();
+    json!({"email": contact.email.is_some(), "locale": contact.locale, "timezone": contact.timezone, "addresses": channels})
+}
 
 struct EditUser {
     key: UserKey,
@@ -57,11 +98,7 @@ impl Operation for EditUser {
             .await?;
         let Some(row) = row else { return Ok(None) };
         tx.forget_user(&self.key);
-        // The log outlives an erasure: which channels, not which addresses.
-        let channels: Vec<_> = self.contact.addresses.keys().collect();
-        let detail = json!({"email": self.contact.email.is_some(), "locale": self.contact.locale,
-                            "timezone": self.contact.timezone, "addresses": channels});
-        audit::append(tx, &self.actor, "user.edit", self.key.user.as_str(), Some(detail)).await?;
+        audit::append(tx, &self.actor, "user.edit", self.key.user.as_str(), Some(reached_by(&self.contact))).await?;
         users::user(Cells::of("users", &row)).map(Some)
     }
 }
@@ -84,8 +121,16 @@ impl Reads {
     async fn users(&self, filter: &UserFilter) -> StoreResult<Vec<User>> {
         let after = filter.after.as_ref().map_or("", UserId::as_str);
         let ask = match (&filter.email, &filter.prefix) {
-            (Some(email), _) => sql("SELECT * FROM users WHERE app = $1 AND lower(email) = lower($2) AND user_id > $3
-                 ORDER BY user_id LIMIT $4")
+            // By the index on addresses first, whatever else a planner would think of: an address that nobody has must not cost
+            // a look at every user.
+            (Some(email), _) => by_engine(
+                "SELECT * FROM users INDEXED BY users_by_email
+                 WHERE app = $1 AND email IS NOT NULL AND lower(email) = lower($2) AND user_id > $3
+                 ORDER BY user_id LIMIT $4",
+                "WITH found AS MATERIALIZED (
+                    SELECT * FROM users WHERE app = $1 AND email IS NOT NULL AND lower(email) = lower($2) AND user_id > $3)
+                 SELECT * FROM found ORDER BY user_id LIMIT $4",
+            )
             .bind(filter.app.as_str())
             .bind(email),
             // Ids are compared by their bytes, so everything that begins so lies below the highest character after it.
@@ -186,6 +231,22 @@ impl PeopleStore for SqlStore {
 
     async fn people_figures(&self, app: &AppId, limit: u32) -> StoreResult<PeopleFigures> {
         self.reads.people_figures(app, limit).await
+    }
+
+    async fn held_lines(&self, filter: &HeldFilter) -> StoreResult<Vec<(Suppression, Option<UserId>)>> {
+        self.reads.held_lines(filter).await
+    }
+
+    async fn seen_lately(&self, filter: &SeenFilter) -> StoreResult<Vec<Seen>> {
+        self.reads.seen_lately(filter).await
+    }
+
+    async fn consents(&self, key: &UserKey, limit: u32) -> StoreResult<Vec<Consent>> {
+        self.reads.consents(key, limit).await
+    }
+
+    async fn add_user(&self, key: &UserKey, contact: Contact, actor: &Actor) -> StoreResult<Option<User>> {
+        self.write(AddUser { key: key.clone(), contact, actor: actor.clone() }).await
     }
 
     async fn last_seen(&self, key: &UserKey) -> StoreResult<Option<Timestamp>> {

@@ -7,6 +7,7 @@ use super::{
     rows::Cells,
     statement::{Row, sql},
     tx::Tx,
+    wishes,
 };
 use crate::store::rules::fold_address;
 use async_trait::async_trait;
@@ -118,6 +119,11 @@ impl Operation for Unsubscribe {
                 .bind(now),
             )
             .await?;
+        if added > 0 {
+            let who = self.actor.as_ref().map(|actor| actor.who.as_str());
+            let user = (self.user.app.as_str(), self.user.user.as_str());
+            wishes::keep(tx, user, self.channel.as_str(), Some(&self.notification_type), false, who).await?;
+        }
         if let (1.., Some(actor)) = (added, &self.actor) {
             let detail = json!({"channel": self.channel, "notification_type": self.notification_type});
             audit::append(tx, actor, "user.opt_out", self.user.user.as_str(), Some(detail)).await?;
@@ -184,9 +190,14 @@ impl Operation for LiftSuppression {
             )
             .await?;
         }
-        let detail = json!({"channel": channel, "user_id": c.get::<Option<String>>("user_id")?,
-                            "notification_type": c.get::<Option<String>>("notification_type")?});
-        let target = address.unwrap_or_else(|| self.id.clone());
+        let (user, kind): (Option<String>, Option<String>) = (c.get("user_id")?, c.get("notification_type")?);
+        if let Some(user) = &user {
+            let (user, who) = ((self.app.as_str(), user.as_str()), Some(self.actor.who.as_str()));
+            wishes::keep(tx, user, &channel, kind.as_deref(), true, who).await?;
+        }
+        let detail = json!({"channel": channel, "user_id": user, "notification_type": kind});
+        // Under the person, where it is one: with what else was done for them.
+        let target = address.or(user).unwrap_or_else(|| self.id.clone());
         audit::append(tx, &self.actor, "suppression.lift", &target, Some(detail)).await?;
         Ok(true)
     }

@@ -1,18 +1,24 @@
 //! `/admin/connections`: who is connected where, and what is done about it.
 
 mod acts;
+mod list;
 mod one;
 
 pub use one::live as live_one;
 
 use super::{
-    Routes, Signed, base_url, console_frame,
+    Routes, Signed, console_frame,
     gate::{ACT, LOOK},
     live::{self, Drawn, Live},
 };
 use crate::{
-    connection::{ConnectionInfo, TransportKind, counts},
-    console::{Facts, connections, pulse, rings::Sample},
+    connection::{TransportKind, counts},
+    console::{
+        Facts,
+        connections::{Figure as By, Wish},
+        pulse,
+        rings::Sample,
+    },
     http::{page::page, problem::ApiResult},
     services::Services,
 };
@@ -26,16 +32,14 @@ use campanile_admin_ui::{
     chart::{self, Spark},
     format::{self, Figure},
     pages::{
-        connections::{self as ui, client_words, reason_words},
+        connections::{self as ui, reason_words},
         overview::{DepthPlot, Series, Shown, Tile, Tiles},
-        range::Range,
+        range::{Range, Stretch},
     },
-    pieces::{Empty, Footer, Here, Pager, Part},
+    pieces::{Footer, Here},
 };
-use campanile_model::{
-    AppId, Timestamp, UserId, UserKey,
-    ports::{ConnectionFilter, StoreError},
-};
+use campanile_model::{AppId, Timestamp, UserId, ports::ConnectionFilter};
+use chrono::TimeDelta;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError},
@@ -60,10 +64,19 @@ pub fn routes() -> Routes {
 /// The page's address, read.
 #[derive(Clone, Debug, Default)]
 struct Asked {
-    range: Range,
+    range: String,
+    /// The end of the plots' time; none: now.
+    until: String,
     user: String,
     transport: String,
     node: String,
+    /// A figure whose highest come first.
+    sort: String,
+    /// A figure, and how much of it at least.
+    with: String,
+    least: String,
+    /// `slow`: those alone that read too slowly.
+    show: String,
     after: String,
     /// Which plot is shown as a table: `open` or `flow`.
     table: String,
@@ -73,29 +86,62 @@ impl Asked {
     fn read(query: &live::Query) -> Self {
         let text = |key| query.get(key).trim().to_owned();
         Self {
-            range: Range::parse(query.get("range")),
+            range: text("range"),
+            until: text("until"),
             user: text("user"),
             transport: text("transport"),
             node: text("node"),
+            sort: text("sort"),
+            with: text("with"),
+            least: text("least"),
+            show: text("show"),
             after: text("after"),
             table: text("table"),
         }
     }
 
     fn here(&self) -> Here {
-        let range = if self.range == Range::default() { "" } else { self.range.as_str() };
+        let range = Range::parse(&self.range);
+        let range = if range == Range::default() { "" } else { range.as_str() };
         Here::new(PATH)
             .put("range", range)
+            .put("until", &self.until)
             .put("user", &self.user)
             .put("transport", &self.transport)
             .put("node", &self.node)
+            .put("sort", &self.sort)
+            .put("with", &self.with)
+            .put("least", &self.least)
+            .put("show", &self.show)
             .put("after", &self.after)
             .put("table", &self.table)
     }
+
+    fn stretch(&self, s: &Services) -> Stretch {
+        Stretch::parse(&self.range, &self.until, s.clock.now())
+    }
+
+    /// What only this node's connections can be judged by.
+    fn wish(&self) -> Wish {
+        Wish {
+            by: By::parse(&self.sort),
+            // A figure without a number means that there is any of it.
+            least: By::parse(&self.with).map(|figure| (figure, self.least.parse().unwrap_or(1))),
+            slow: self.show == "slow",
+        }
+    }
+
     /// Whether this plot is a table, and the address where it is the other way about.
     fn table(&self, name: &str) -> (bool, String) {
         let on = self.table == name;
         (on, self.here().put("table", if on { "" } else { name }).url())
+    }
+
+    /// Whether the filters leave anybody out.
+    fn narrows(&self) -> bool {
+        let wish = self.wish();
+        let given = [&self.user, &self.transport, &self.node].iter().any(|text| !text.is_empty());
+        given || wish.least.is_some() || wish.slow
     }
 
     fn filter(&self) -> ConnectionFilter {
@@ -107,7 +153,8 @@ impl Asked {
             // A node that is none of ours holds nothing.
             node: given(&self.node).map(|n| n.parse().unwrap_or_default()),
             except: None,
-            after: self.after.parse().ok(),
+            // A figure moves: there is no place in such a list to go on from.
+            after: self.after.parse().ok().filter(|_| !self.wish().is_own()),
             limit: ROWS,
         }
     }
@@ -121,22 +168,25 @@ async fn show(
 ) -> ApiResult<Response> {
     let asked = Asked::read(&live::Query::parse(query.as_deref().unwrap_or_default()));
     let facts = s.console.facts.get(&s).await;
-    let figures = Figures::read(&s, asked.range);
+    let figures = Figures::read(&s, asked.stretch(&s));
     let names = Names::of(&s, &facts);
     page(&ui::Connections {
         frame: console_frame(&s, &signed, &headers, &facts, PATH),
         here: asked.here(),
-        range: asked.range,
+        range: figures.range,
         filter: ui::Filter {
             user: asked.user.clone(),
             transport: asked.transport.clone(),
             node: asked.node.clone(),
+            with: asked.with.clone(),
+            least: asked.least.clone(),
+            set: asked.narrows(),
             nodes: names.0.iter().map(|(id, name)| (id.clone(), name.clone())).collect(),
         },
         tiles: tiles(&s, &facts, &figures),
         open: open_plot(&s, &facts, &figures, &names, &asked),
         flow: flow_plot(&figures, &asked),
-        list: list(&s, &signed, &asked, &facts, &names, &figures).await,
+        list: list::draw(&s, &signed, &asked, &facts, &names, &figures).await,
         foot: foot(&s, &facts),
     })
 }
@@ -150,12 +200,12 @@ pub fn live(query: &live::Query) -> Box<dyn Live> {
 impl Live for Asked {
     async fn draw(&self, s: &Arc<Services>, signed: &Signed, out: &mut Drawn) {
         let facts = s.console.facts.get(s).await;
-        let figures = Figures::read(s, self.range);
+        let figures = Figures::read(s, self.stretch(s));
         let names = Names::of(s, &facts);
         out.put("tiles", &tiles(s, &facts, &figures));
         out.put("open", &open_plot(s, &facts, &figures, &names, self));
         out.put("flow", &flow_plot(&figures, self));
-        out.part("list", list(s, signed, self, &facts, &names, &figures).await);
+        out.part("list", list::draw(s, signed, self, &facts, &names, &figures).await);
         out.put("foot", &foot(s, &facts));
     }
 }
@@ -190,6 +240,7 @@ impl Names {
 
 /// Buckets of the range, all of them as one, and the newest ten seconds.
 struct Figures {
+    range: Stretch,
     start: Timestamp,
     bucket_s: u32,
     buckets: Vec<Option<Sample>>,
@@ -198,17 +249,24 @@ struct Figures {
 }
 
 impl Figures {
-    fn read(s: &Services, range: Range) -> Self {
+    fn read(s: &Services, range: Stretch) -> Self {
         let now = s.clock.now();
         let rings = s.console.rings.lock().unwrap_or_else(PoisonError::into_inner);
-        let (bucket_s, n) = range.buckets();
-        let (start, buckets) = rings.read(now, bucket_s, n);
+        let (bucket_s, n) = range.buckets(now);
+        let (start, buckets) = rings.read_until(now, range.until.unwrap_or(now), bucket_s, n);
         let mut sum = Sample::default();
         for sample in buckets.iter().flatten() {
             sum.merge(sample);
         }
         let (_, last) = rings.read(now, 10, 3);
-        Self { start, bucket_s, buckets, sum, now: last.into_iter().rev().flatten().next().unwrap_or_default() }
+        Self { range, start, bucket_s, buckets, sum, now: last.into_iter().rev().flatten().next().unwrap_or_default() }
+    }
+
+    /// An address that keeps showing this time; none where it is one already.
+    fn pinned(&self, asked: &Asked) -> Option<String> {
+        let end = self.start + TimeDelta::seconds(i64::from(self.bucket_s) * self.buckets.len() as i64);
+        let here = asked.here().put("range", self.range.range).put("until", format::machine(end));
+        self.range.until.is_none().then(|| here.url())
     }
 
     fn of(&self, of: impl Fn(&Sample) -> f64) -> Vec<Option<f64>> {
@@ -350,8 +408,8 @@ fn open_plot(s: &Services, facts: &Facts, f: &Figures, names: &Names, asked: &As
         })
         .collect();
     let (as_table, other) = asked.table("open");
-    let plot = DepthPlot::new(&Series { depth, ..f.series() }, asked.range, &now, Shown::Plots);
-    ui::OpenPlot { plot, as_table, other }
+    let plot = DepthPlot::new(&Series { depth, ..f.series() }, f.range, &now, Shown::Plots);
+    ui::OpenPlot { plot, as_table, other, pinned: f.pinned(asked) }
 }
 
 fn flow_plot(f: &Figures, asked: &Asked) -> ui::FlowPlot {
@@ -360,108 +418,7 @@ fn flow_plot(f: &Figures, asked: &Asked) -> ui::FlowPlot {
     reasons.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
     reasons.truncate(6);
     let (as_table, other) = asked.table("flow");
-    ui::FlowPlot::new(&f.series(), asked.range, reasons, as_table, other)
-}
-
-async fn list(
-    s: &Arc<Services>,
-    signed: &Signed,
-    asked: &Asked,
-    facts: &Facts,
-    names: &Names,
-    figures: &Figures,
-) -> Part<ui::List> {
-    let listed = connections::list(s, asked.filter()).await;
-    let heads = heads(s, &listed.items).await.unwrap_or_default();
-    let rows: Vec<_> = listed.items.iter().map(|c| row(s, facts, names, c, heads.get(&c.user_id).copied())).collect();
-    let (here, filtered) = (asked.here(), is_filtered(asked));
-    let empty = rows.is_empty().then(|| empty(s, figures, filtered));
-    let new_here = rows.is_empty() && !filtered && figures.sum.sockets.opened == 0;
-    let last = listed.items.last().filter(|_| listed.more).map(|c| here.at("after", c.conn_id));
-    let words = match (filtered, listed.total) {
-        (false, total) if total > rows.len() as u64 => format!("{} of {}", rows.len(), format::count(total)),
-        _ => format!("{} shown", rows.len()),
-    };
-    Part::Well(ui::List {
-        csrf: signed.token_to_act(),
-        back: here.url(),
-        pager: Pager { words, newer: (!asked.after.is_empty()).then(|| here.without("after")), older: last },
-        empty,
-        snippet: new_here.then(|| snippet(s)),
-        demo: s.dev,
-        partial: listed.partial,
-        rows,
-    })
-}
-
-fn is_filtered(asked: &Asked) -> bool {
-    !(asked.user.is_empty() && asked.transport.is_empty() && asked.node.is_empty())
-}
-
-fn empty(s: &Services, figures: &Figures, filtered: bool) -> Empty {
-    if filtered {
-        return Empty {
-            title: "No connection fits these filters".to_owned(),
-            why: "Others may be open.".to_owned(),
-            command: None,
-            clear: Some(PATH.to_owned()),
-        };
-    }
-    let why = if figures.sum.sockets.opened > 0 {
-        "Everybody who was here has left."
-    } else {
-        "Open sockets and event streams appear here within a second."
-    };
-    Empty {
-        title: "Nobody is connected".to_owned(),
-        why: why.to_owned(),
-        command: (!s.dev).then(|| "campanile token ada".to_owned()),
-        clear: None,
-    }
-}
-
-fn snippet(s: &Services) -> String {
-    let socket = base_url(s).replacen("http", "ws", 1);
-    campanile_admin_ui::pages::demo::SNIPPET.replace("ws://localhost:8000", &socket)
-}
-
-/// Where the feeds of these connections' users stand.
-async fn heads(s: &Services, items: &[ConnectionInfo]) -> Result<BTreeMap<UserId, i64>, StoreError> {
-    let users: BTreeSet<_> = items.iter().filter(|c| c.last_seq.is_some()).map(|c| c.user_id.clone()).collect();
-    let keys: Vec<_> = users.iter().map(|u| UserKey { app: AppId::default(), user: u.clone() }).collect();
-    if keys.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let states = s.store.feed_heads(&keys).await?;
-    Ok(users.into_iter().zip(states.into_iter().map(|f| f.head_seq)).collect())
-}
-
-fn row(s: &Services, facts: &Facts, names: &Names, c: &ConnectionInfo, head: Option<i64>) -> ui::Row {
-    let dash = || "–".to_owned();
-    let silent = facts
-        .nodes
-        .rows
-        .iter()
-        .find(|n| n.said.node == c.node_id)
-        .map_or(c.node_id != s.node, |n| n.silent_ms > 2 * s.config.cluster.heartbeat.as_millis() as i64);
-    // A classic client says nothing of what it has got.
-    let seq = c.last_seq.filter(|_| c.protocol != "classic");
-    ui::Row {
-        id: c.conn_id.to_string(),
-        user: c.user_id.to_string(),
-        client: client_words(c.user_agent.as_deref()),
-        protocol: c.protocol.clone(),
-        address: c.client_address.clone().unwrap_or_else(dash),
-        transport: if c.transport == "sse" { "event stream".to_owned() } else { "WebSocket".to_owned() },
-        since: c.since,
-        idle: c.idle_ms.map_or_else(dash, |ms| format::duration(ms as f64).text()),
-        sent: c.sent_messages.map_or_else(dash, format::count),
-        cursor: seq.map_or_else(dash, |n| format::count(n.max(0).unsigned_abs())),
-        lag: seq.zip(head).map_or(0, |(seq, head)| (head - seq).max(0).unsigned_abs()),
-        buffer: c.queued_bytes.map_or_else(dash, |n| format::bytes(n as u64)),
-        node: names.get(&c.node_id.to_string()),
-        silent,
-    }
+    ui::FlowPlot { pinned: f.pinned(asked), ..ui::FlowPlot::new(&f.series(), f.range, reasons, as_table, other) }
 }
 
 #[cfg(test)]
@@ -470,10 +427,26 @@ mod tests {
 
     #[test]
     fn an_address_reads_back_and_a_strange_node_holds_nothing() {
-        let query = live::Query::parse("range=6h&user=ada&transport=sse&node=x&after=y");
-        let asked = Asked::read(&query);
-        assert_eq!(asked.here().url(), "/admin/connections?range=6h&user=ada&transport=sse&node=x&after=y");
+        let text = "range=6h&user=ada&transport=sse&node=x&after=y";
+        let asked = Asked::read(&live::Query::parse(text));
+        assert_eq!(asked.here().url(), format!("{PATH}?{text}"));
         let filter = asked.filter();
         assert!(filter.after.is_none() && filter.user.is_some() && filter.node.is_some());
+    }
+
+    #[test]
+    fn figures_order_and_narrow_and_strange_ones_do_nothing() {
+        let read = |text: &str| Asked::read(&live::Query::parse(text));
+        let text = "range=15m&until=2026-11-29T03:10:00Z&sort=lag&with=buffer&least=64&show=slow";
+        let asked = read(text);
+        assert_eq!(asked.here().url(), format!("{PATH}?{text}"));
+        let wish = asked.wish();
+        assert_eq!((wish.by, wish.least, wish.slow), (Some(By::Lag), Some((By::Buffer, 64)), true));
+        assert!(asked.narrows() && !read("sort=lag").narrows(), "an order leaves nobody out");
+        assert_eq!(read("with=unacked&least=").wish().least, Some((By::Unacked, 1)));
+        assert!(!read("sort=since&with=x&least=-1&show=fast").wish().is_own());
+        let after = "0190c0de-0000-7000-8000-000000000001";
+        assert!(read(&format!("after={after}")).filter().after.is_some());
+        assert!(read(&format!("after={after}&sort=idle")).filter().after.is_none(), "figures move");
     }
 }

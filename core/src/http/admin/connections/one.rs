@@ -7,7 +7,9 @@ use super::{
         console_frame,
         live::{self, Drawn, Live},
     },
-    Names, PATH, foot, heads, row, short_time,
+    Names, PATH, foot,
+    list::row,
+    short_time,
 };
 use crate::{
     console::{Facts, connections},
@@ -67,9 +69,8 @@ async fn facts_of(
     let Some(c) = found else {
         return Ok(ui::Facts { csrf, id: id.to_string(), user: known.to_owned(), ..ui::Facts::default() });
     };
-    let head = heads(s, std::slice::from_ref(&c)).await?.get(&c.user_id).copied();
     Ok(ui::Facts {
-        row: Some(row(s, facts, &names, &c, head)),
+        row: Some(row(s, facts, &names, &c)),
         agent: c.user_agent.clone().unwrap_or_default(),
         csrf,
         id: id.to_string(),

@@ -1,6 +1,6 @@
 //! What is done for one person.
 
-use super::{Extra, PATH, UNSUBSCRIBED, draw, edit_form, key, points, url};
+use super::{Extra, PATH, UNSUBSCRIBED, draw, key, points, url};
 use crate::{
     http::{
         admin::{
@@ -9,13 +9,13 @@ use crate::{
         },
         problem::{ApiError, ApiResult, FieldError},
     },
-    ingest::{Answer, contact},
+    ingest::Answer,
     services::Services,
 };
 use axum::{
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use campanile_admin_ui::{format, pages::users as ui, pieces::Toast};
 use campanile_model::{
@@ -42,51 +42,6 @@ pub async fn reveal(
     let key = key(&id)?;
     s.store.note(&signed.actor, "user.reveal", key.user.as_str(), None).await?;
     draw(&s, &signed, &headers, &key, Extra { revealed: true, ..Extra::default() }).await
-}
-
-pub async fn edit(
-    State(s): State<Arc<Services>>,
-    signed: Signed,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    posted: Posted,
-) -> ApiResult<Response> {
-    let key = key(&id)?;
-    let Some(before) = s.store.get_user(&key).await? else { return Err(ApiError::not_found("user")) };
-    let mut form = edit_form(&s, &before.contact);
-    form.email = posted.get("email").to_owned();
-    form.locale = posted.get("locale").to_owned();
-    form.timezone = posted.get("timezone").to_owned();
-    for (channel, address) in &mut form.addresses {
-        posted.get(&format!("address.{channel}")).clone_into(address);
-    }
-    let some = |text: &str| if text.is_empty() { Value::Null } else { json!(text) };
-    let (known, gone): (Vec<_>, Vec<_>) = form
-        .addresses
-        .iter()
-        .filter(|(_, a)| !a.is_empty())
-        .partition(|(c, _)| s.channels.get(&ChannelName::from(c.as_str())).is_some());
-    let addresses: Map<String, Value> = known.into_iter().map(|(c, a)| (c.clone(), json!(a))).collect();
-    let body = json!({"email": some(&form.email), "locale": some(&form.locale), "timezone": some(&form.timezone),
-                      "addresses": addresses});
-    match contact::parse(&body, s.channels.as_ref()) {
-        Ok(mut contact) => {
-            // Of channels that are not there now: kept as they were.
-            contact.addresses.extend(gone.into_iter().map(|(c, a)| (ChannelName::from(c.as_str()), a.clone())));
-            s.store.edit_user(&key, contact, &signed.actor).await?;
-            Ok(done_elsewhere(&s, &signed, &headers, &url(&key), Toast::ok("The contact points are saved.")))
-        }
-        Err(invalid) => {
-            let e = ApiError::from(invalid);
-            form.errors = e.errors.iter().map(|f| format!("{}: {}", f.field, f.message)).collect();
-            if form.errors.is_empty() {
-                form.errors.push(e.detail.into_owned());
-            }
-            let extra = Extra { revealed: true, edit: Some(form), ..Extra::default() };
-            let shown = draw(&s, &signed, &headers, &key, extra).await?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, shown).into_response())
-        }
-    }
 }
 
 pub async fn test(

@@ -1,6 +1,8 @@
 //! `/admin/users`: people, how they are reached, what is done for one of them.
 
 mod acts;
+mod edit;
+mod list;
 mod merge;
 mod preferences;
 
@@ -23,41 +25,41 @@ use crate::{
 };
 use async_trait::async_trait;
 use axum::{
-    extract::{Path, RawQuery, State},
+    extract::{Path, State},
     http::HeaderMap,
     response::Response,
 };
 use campanile_admin_ui::{
     format,
     pages::users as ui,
-    pieces::{Empty, Here, Pager, Part},
+    pieces::{Here, Part},
 };
 use campanile_model::{
     AppId, ChannelName, DeliveryState, UserId, UserKey,
     api::ShownState,
-    ports::{
-        ConnectionFilter, FIGURES_MAX, NotificationFilter, NotificationRow, PeopleFigures, StoreResult, Suppression,
-        UserFilter,
-    },
-    user::{Contact, User},
+    ports::{ConnectionFilter, Consent, ConsentBy, NotificationFilter, NotificationRow, StoreResult, Suppression},
+    user::Contact,
 };
 use std::sync::Arc;
 
 const PATH: &str = "/admin/users";
-const ROWS: u32 = 50;
+/// Beside the list and not below it, where every name is somebody's.
+const NEW: &str = "/admin/new-user";
 const RECENT: u32 = 50;
-/// Lines of what is held back.
-const HELD: u32 = 8;
 /// Connections shown on a person's page.
 const SOCKETS: u32 = 5;
 const UNSUBSCRIBED: u32 = 200;
+/// Lines of what somebody chose over time.
+const CONSENTS: u32 = 50;
 
 pub fn routes() -> Routes {
     Routes::new()
-        .get(PATH, LOOK, list_page)
+        .get(PATH, LOOK, list::show)
+        .get(NEW, ACT, edit::new)
+        .post(NEW, ACT, edit::add)
         .get("/admin/users/{id}", LOOK, show)
         .post("/admin/users/{id}/reveal", READ, acts::reveal)
-        .post("/admin/users/{id}/edit", ACT, acts::edit)
+        .post("/admin/users/{id}/edit", ACT, edit::edit)
         .post("/admin/users/{id}/test", ACT, acts::test)
         .post("/admin/users/{id}/token", ACT, acts::token)
         .post("/admin/users/{id}/disable", ACT, acts::disable)
@@ -67,106 +69,6 @@ pub fn routes() -> Routes {
         .post("/admin/users/{id}/export", ACT, acts::export)
         .post("/admin/users/{id}/merge", MANAGE, merge::merge)
         .post("/admin/users/{id}/erase", MANAGE, acts::erase)
-}
-
-// ------------------------------------------------------------------------------------------------------ the list
-
-async fn list_page(
-    State(s): State<Arc<Services>>,
-    signed: Signed,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> ApiResult<Response> {
-    let query = live::Query::parse(query.as_deref().unwrap_or_default());
-    let (asked, after) = (query.get("q").trim().to_owned(), query.get("after").to_owned());
-    let facts = s.console.facts.get(&s).await;
-    let here = Here::new(PATH).put("q", &asked).put("after", &after);
-    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let by_email = asked.contains('@');
-    let filter = UserFilter {
-        app: AppId::default(),
-        prefix: given(&asked).filter(|_| !by_email),
-        email: given(&asked).filter(|_| by_email),
-        after: given(&after).map(UserId::from),
-        limit: ROWS + 1,
-    };
-    let mut found = s.store.users(&filter).await;
-    // Where people are named by their address.
-    if by_email && found.as_ref().is_ok_and(Vec::is_empty) {
-        found = s.store.users(&UserFilter { prefix: filter.email.clone(), email: None, ..filter.clone() }).await;
-    }
-    let found = found.map(|found| listed(found, &here, &asked, &after));
-    let figures = s.store.people_figures(&filter.app, HELD).await.map(figures);
-    page(&ui::Users {
-        figures: part(&s, "figures", "Figures of people", figures),
-        frame: console_frame(&s, &signed, &headers, &facts, PATH),
-        query: asked,
-        list: part(&s, "list", "The list of users", found),
-        foot: foot(&s, &facts),
-        here,
-    })
-}
-
-fn figures(f: PeopleFigures) -> ui::Figures {
-    ui::Figures {
-        known: f.known,
-        active_day: f.active_day,
-        active_month: f.active_month,
-        most: FIGURES_MAX,
-        opted_out: f
-            .opted_out
-            .into_iter()
-            .map(|o| ui::Held { channel: o.channel.to_string(), what: o.notification_type, count: o.people })
-            .collect(),
-        suppressed: f
-            .suppressed
-            .into_iter()
-            .map(|b| ui::Held { channel: b.channel.to_string(), what: b.reason.replace('_', " "), count: b.addresses })
-            .collect(),
-    }
-}
-
-fn listed(mut found: Vec<User>, here: &Here, asked: &str, after: &str) -> ui::List {
-    let more = found.len() > ROWS as usize;
-    found.truncate(ROWS as usize);
-    let next = found.last().filter(|_| more).map(|u| here.at("after", &u.user_id));
-    let rows: Vec<_> = found.into_iter().map(row).collect();
-    let empty = rows.is_empty().then(|| {
-        if asked.is_empty() {
-            return Empty {
-                title: "Nobody is registered".to_owned(),
-                why: "An application registers people with their addresses; who only has a live feed needs none."
-                    .to_owned(),
-                command: Some("campanile user add ada --email ada@example.org".to_owned()),
-                clear: None,
-            };
-        }
-        let why = if asked.contains('@') {
-            "an e-mail address is looked for as a whole"
-        } else {
-            "an id is looked for from its beginning"
-        };
-        Empty {
-            title: "Nobody fits".to_owned(),
-            why: format!("Here {why}."),
-            command: None,
-            clear: Some(PATH.to_owned()),
-        }
-    });
-    let words = format!("{} shown, in the order of their ids", rows.len());
-    let newer = (!after.is_empty()).then(|| here.without("after"));
-    ui::List { pager: Pager { words, newer, older: next }, empty, rows }
-}
-
-fn row(u: User) -> ui::Row {
-    ui::Row {
-        email: u.contact.email.as_deref().map_or_else(|| "–".to_owned(), format::masked),
-        channels: u.contact.addresses.keys().map(ToString::to_string).collect(),
-        locale: u.contact.locale.unwrap_or_else(|| "–".to_owned()),
-        disabled: u.disabled_at.is_some(),
-        created_at: u.created_at,
-        id: u.user_id.to_string(),
-    }
 }
 
 // ----------------------------------------------------------------------------------------------------- one person
@@ -217,8 +119,9 @@ async fn draw(
     let contact = user.as_ref().map(|u| u.contact.clone()).unwrap_or_default();
     let points = points(&contact);
     let held = s.store.held_back(key, &points, UNSUBSCRIBED).await?;
-    let edit = (extra.revealed && signed.admin.role.may_act() && user.is_some())
-        .then(|| extra.edit.unwrap_or_else(|| edit_form(s, &contact)));
+    let edit = (signed.admin.role.may_act() && user.is_some())
+        .then(|| extra.edit.unwrap_or_else(|| edit::form(s, &contact, extra.revealed)));
+    let consents = s.store.consents(key, CONSENTS).await.map(|all| all.into_iter().map(consent).collect());
     page(&ui::User {
         frame: console_frame(s, signed, headers, &facts, PATH),
         id: key.user.to_string(),
@@ -231,6 +134,8 @@ async fn draw(
         addresses: points.iter().map(|p| address(p, &held, extra.revealed)).collect(),
         revealed: extra.revealed,
         preferences: preferences::draw(s, signed, key, &contact, &held, &recent),
+        consents: part(s, "consents", "What they chose over time", consents.map(|rows| ui::Consents { rows })),
+        log: Here::new("/admin/audit").put("target", &key.user).url(),
         live,
         recent,
         token: extra.token,
@@ -256,26 +161,19 @@ fn address((channel, address): &(ChannelName, String), held: &[Suppression], rev
     }
 }
 
-fn edit_form(s: &Services, contact: &Contact) -> ui::Edit {
-    let text = |t: &Option<String>| t.clone().unwrap_or_default();
-    let with_addresses = s.channels.guards().into_iter().filter(|c| !c.in_app() && *c.name() != ChannelName::email());
-    // Addresses of channels that are not there (any more) must not be lost by saving.
-    let mut names: Vec<_> = with_addresses.map(|c| c.name().clone()).chain(contact.addresses.keys().cloned()).collect();
-    names.sort();
-    names.dedup();
-    let addresses = names
-        .into_iter()
-        .map(|name| {
-            let address = contact.addresses.get(&name).cloned().unwrap_or_default();
-            (name.to_string(), address)
-        })
-        .collect();
-    ui::Edit {
-        email: text(&contact.email),
-        locale: text(&contact.locale),
-        timezone: text(&contact.timezone),
-        addresses,
-        errors: Vec::new(),
+fn consent(c: Consent) -> ui::Consent {
+    ui::Consent {
+        at: c.at,
+        what: c.notification_type.unwrap_or_else(|| preferences::EVERYTHING.to_owned()),
+        channel: c.channel.to_string(),
+        agreed: c.agreed,
+        by: match c.by {
+            ConsentBy::User => ui::ConsentBy::User,
+            ConsentBy::Unknown => ui::ConsentBy::Unknown,
+            ConsentBy::Actor(who) => {
+                ui::ConsentBy::Actor(who.clone(), Here::new("/admin/audit").put("actor", who).url())
+            }
+        },
     }
 }
 
@@ -283,7 +181,7 @@ async fn live_facts(s: &Arc<Services>, signed: &Signed, key: &UserKey) -> StoreR
     let feed = s.store.feed_state(key).await?;
     let filter =
         ConnectionFilter { app: key.app.clone(), user: Some(key.user.clone()), limit: SOCKETS, ..Default::default() };
-    let listed = connections::list(s, filter).await;
+    let listed = connections::list(s, filter, connections::Wish::default()).await;
     let words = |c: &crate::connection::ConnectionInfo| {
         let kind = if c.transport == "sse" { "event stream" } else { "WebSocket" };
         format!("{kind}, {}", campanile_admin_ui::pages::connections::client_words(c.user_agent.as_deref()))

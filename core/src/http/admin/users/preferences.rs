@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 /// Types shown.
 const TYPES: usize = 30;
 /// What an unsubscription without a type is from.
-const EVERYTHING: &str = "everything";
+pub const EVERYTHING: &str = "everything";
 
 /// A channel, and what stands against it for this person whatever the type.
 struct Way {

@@ -86,7 +86,8 @@ async fn list_connections(
         after: parsed(q.after.as_deref(), "after", "must be an id of this list")?,
         limit,
     };
-    let connections::Listed { items, more, total, partial } = connections::list(&s, filter).await;
+    let connections::Listed { items, more, total, partial, .. } =
+        connections::list(&s, filter, connections::Wish::default()).await;
     let next_after = more.then(|| items.last().map(|c| c.conn_id)).flatten();
     Ok(Json(ConnectionsBody { items, next_after, total, partial }))
 }
