@@ -147,6 +147,15 @@ impl Asked {
         cause.chain(self.written_times()).collect()
     }
 
+    /// As it is asked for: a heading that does not move with the clock.
+    pub fn name(&self) -> String {
+        let said = self.fields().into_iter().filter(|(_, value)| !value.is_empty());
+        let parts: Vec<String> = said
+            .map(|(key, value)| if TIMES.contains(&key.as_str()) { format!("{key} {value}") } else { value })
+            .collect();
+        if parts.is_empty() { "all dead letters".to_owned() } else { parts.join(", ") }
+    }
+
     /// What a group's form carries beside its cause.
     pub fn beside(&self) -> Vec<(String, String)> {
         self.fields().into_iter().filter(|(key, _)| key == "user" || TIMES.contains(&key.as_str())).collect()
@@ -267,6 +276,7 @@ mod tests {
         assert_eq!((back.which.error.as_deref(), back.which.destination.as_deref()), (Some(""), Some("x.example")));
         assert_eq!(back.which.since, Some(now() - TimeDelta::hours(24)));
         assert_eq!(named(&back.which), "email, permanent, x.example, ada, since 28 Nov 12:00:00 UTC");
+        assert_eq!(back.name(), "email, permanent, x.example, ada, since 24h");
         let beside: Vec<_> = back.beside().into_iter().map(|(key, _)| key).collect();
         assert_eq!(beside, ["user", "since"], "a group's form takes no more than is shown");
         assert!(!read("channel=email&error=550").open, "what is not one cause is still grouped");

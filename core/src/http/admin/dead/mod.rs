@@ -244,7 +244,7 @@ async fn items(s: &Services, signed: &Signed, asked: &Asked) -> ApiResult<ui::It
         at: d.settled_at.unwrap_or(d.created_at),
     });
     Ok(ui::Items {
-        name: named(&asked.which),
+        name: asked.name(),
         rows: rows.collect(),
         pager: Pager { words: words(total), newer, older },
         total_words: words(total),
