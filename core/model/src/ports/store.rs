@@ -396,7 +396,7 @@ pub struct NotificationFilter {
     pub idempotency_key: Option<String>,
     /// Sent or delivered, in place of `state`.
     pub handed_over: bool,
-    /// How it came out as a whole, in place of `state`; among the newest few thousand that were not all delivered.
+    /// How it came out as a whole, in place of `state`; among the newest thousand of each state that is not delivered.
     pub whole: Option<Whole>,
     /// Only with a delivery that failed with this code, outcome or reason, among the newest few thousand that failed.
     pub error: Option<String>,

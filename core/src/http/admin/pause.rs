@@ -91,13 +91,12 @@ pub async fn pause(
     };
     let toast = Toast::ok(said.say(". New deliveries are held, none is lost."));
     let back = posted.get("back");
-    let toast = match before {
-        // It was paused already, otherwise.
-        Some(was) => paused_again(toast, &name, &was, back),
-        None => {
-            let action = format!("/admin/channels/{}/resume", super::segment(&channel));
-            toast.undone_by(action, &[("back", back)])
-        }
+    // It was paused already, otherwise.
+    let toast = if let Some(was) = before {
+        paused_again(toast, &name, &was, back)
+    } else {
+        let action = format!("/admin/channels/{}/resume", super::segment(&channel));
+        toast.undone_by(action, &[("back", back)])
     };
     Ok(done(&s, &signed, &headers, back, toast))
 }

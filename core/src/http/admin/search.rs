@@ -296,13 +296,14 @@ mod tests {
     fn a_term_becomes_a_filter_or_a_sentence() {
         let now = at("2026-11-28T12:00:00Z");
         let read = |text: &str| Terms::parse(text).filter(&AppId::default(), now);
-        let (filter, hint) =
-            read("channel:email status:failed user:u since:1h until:2026-11-28T11:30:00Z key:k type:t");
+        let (filter, hint) = read("channel:email status:dead user:u since:1h until:2026-11-28T11:30:00Z key:k type:t");
         assert_eq!(hint, None);
         assert_eq!(filter.state, Some(ShownState::Stored(DeliveryState::Dead)));
         assert_eq!((filter.since, filter.until), (Some(at("2026-11-28T11:00:00Z")), Some(at("2026-11-28T11:30:00Z"))));
         assert_eq!(read("since:2026-11-03").0.since, Some(at("2026-11-03T00:00:00Z")));
         assert!(read("status:delivered").0.handed_over);
+        assert_eq!(read("status:failed").0.whole, Some(Whole::Failed));
+        assert_eq!(read("status:partly").0.whole, Some(Whole::Partly));
         assert_eq!(read("status:waiting").0.state, Some(ShownState::Stored(DeliveryState::Pending)));
         for wrong in ["status:happy", "since:yesterday", "since:999999999d", "flavour:sweet", "lost words"] {
             let (filter, hint) = read(wrong);

@@ -93,10 +93,10 @@ macro_rules! having {
 
 /// Led by `deliveries`, each notification once.
 macro_rules! by_delivery {
-    ($engine:ident, $lead:expr, $dir:literal) => {
+    ($engine:ident, $lead:literal, $dir:literal) => {
         by_delivery!($engine, "deliveries", $lead, $dir)
     };
-    ($engine:ident, $from:expr, $lead:expr, $dir:literal) => {
+    ($engine:ident, $from:expr, $lead:literal, $dir:literal) => {
         concat!(
             columns!(),
             " FROM (SELECT DISTINCT d.notification_id AS id
@@ -121,12 +121,17 @@ macro_rules! by_delivery {
 /// The newest of one state that failed: so many are looked through for an error, however many there are.
 macro_rules! newest_failed {
     ($state:literal) => {
+        newest_failed!($state, "5000")
+    };
+    ($state:literal, $most:literal) => {
         concat!(
             "SELECT * FROM (SELECT app, notification_id, user_id, channel, state, due_at, error, reason FROM deliveries
                 WHERE app = $2 AND state = '",
             $state,
             "' AND state NOT IN ('sent', 'delivered') AND notification_id < $3 AND notification_id >= $4
-                ORDER BY notification_id DESC LIMIT 5000) AS ",
+                ORDER BY notification_id DESC LIMIT ",
+            $most,
+            ") AS ",
             $state
         )
     };
@@ -144,13 +149,13 @@ macro_rules! undelivered {
     () => {
         concat!(
             "(",
-            newest_failed!("dead"),
+            newest_failed!("dead", "1000"),
             " UNION ALL ",
-            newest_failed!("expired"),
+            newest_failed!("expired", "1000"),
             " UNION ALL ",
-            newest_failed!("suppressed"),
+            newest_failed!("suppressed", "1000"),
             " UNION ALL ",
-            newest_failed!("cancelled"),
+            newest_failed!("cancelled", "1000"),
             ")"
         )
     };
@@ -165,8 +170,8 @@ macro_rules! settled {
             settled!("sending"),
             " AND ",
             settled!("retrying"),
-            " AND (SELECT 1 FROM audiences o WHERE o.notification_id = d.notification_id AND o.done_at IS NULL LIMIT 1)
-                IS NULL"
+            // Few at any time; asked once for all.
+            " AND d.notification_id NOT IN (SELECT notification_id FROM audiences WHERE done_at IS NULL)"
         )
     };
     ($state:literal) => {
@@ -192,32 +197,34 @@ macro_rules! some_sent {
 }
 pub(crate) use some_sent;
 
-/// Deliveries of these whose notification came out so; each notification is looked at once.
+/// Notifications with one of these that came out so; each is looked at once.
 macro_rules! came_out {
-    ($windows:expr, $sent:literal) => {
-        concat!(
-            "(WITH w AS MATERIALIZED ",
+    ($windows:expr, $sent:literal, $upwards:expr) => {
+        if $upwards { came_out!($windows, $sent, dir "ASC") } else { came_out!($windows, $sent, dir "DESC") }
+    };
+    ($windows:expr, $sent:literal, dir $dir:literal) => {{
+        const CAME_OUT: &str = concat!(
+            columns!(),
+            " FROM (SELECT d.notification_id AS id
+                    FROM (SELECT DISTINCT app, notification_id FROM ",
             $windows,
-            " SELECT w.* FROM w JOIN (SELECT d.notification_id FROM (SELECT DISTINCT app, notification_id FROM w) d WHERE ",
+            " w WHERE ($9 IS NULL OR w.user_id = $9) AND ($10 IS NULL OR w.channel = $10)
+                       AND ($1 IS NOT NULL AND $11 IS NULL AND $12 IS NULL)) d
+                    JOIN notifications m ON m.id = d.notification_id
+                    WHERE",
+            told!("m"),
+            " AND ",
             settled!(),
             " AND ",
             some_sent!($sent),
-            ") good ON good.notification_id = w.notification_id)"
-        )
-    };
-    ($windows:expr, $sent:literal, $upwards:expr) => {
-        if $upwards {
-            by_engine(
-                by_delivery!(sqlite, came_out!($windows, $sent), "1 = 1", "ASC"),
-                by_delivery!(postgres, came_out!($windows, $sent), "1 = 1", "ASC"),
-            )
-        } else {
-            by_engine(
-                by_delivery!(sqlite, came_out!($windows, $sent), "1 = 1", "DESC"),
-                by_delivery!(postgres, came_out!($windows, $sent), "1 = 1", "DESC"),
-            )
-        }
-    };
+            " ORDER BY d.notification_id ",
+            $dir,
+            " LIMIT $13) hit
+             JOIN notifications n ON n.id = hit.id LEFT JOIN audiences a ON a.notification_id = n.id
+             ORDER BY n.id DESC"
+        );
+        by_engine(CAME_OUT, CAME_OUT)
+    }};
 }
 
 /// The same over and over: nothing is asked of deliveries or something is, in which dialect, in which direction.
@@ -264,7 +271,7 @@ fn led_by<'q>(filter: &NotificationFilter, state: Option<DeliveryState>) -> Sql<
     match filter.whole {
         // By an error too: of those that failed at all.
         Some(Whole::Failed) if filter.error.is_none() => {
-            return came_out!(concat!("(", newest_failed!("dead"), ")"), "", up);
+            return came_out!(concat!("(", newest_failed!("dead", "1000"), ")"), "", up);
         }
         Some(Whole::Partly) if filter.error.is_none() => return came_out!(undelivered!(), "NOT ", up),
         _ => {}
