@@ -141,8 +141,9 @@ exports.checks = {
       name: li.querySelector('b').textContent, at: Date.parse(li.querySelector('time').dateTime), said: li.querySelector('.said').textContent,
       took: li.querySelector('.took')?.textContent ?? '', waited: li.previousElementSibling?.matches('.gap') ?? false,
     })));
-    assert.deepEqual(steps.map((s) => s.name), ['accepted', 'policy', 'queued', 'attempt 1', 'attempt 2', 'sent']);
-    const [accepted, , , first, second, sent] = steps;
+    assert.deepEqual(steps.map((s) => s.name), ['accepted', 'policy', 'queued', 'rendered', 'attempt 1', 'attempt 2', 'sent']);
+    const [accepted, , , rendered, first, second, sent] = steps;
+    assert.match(rendered.said, /^email\/default [0-9a-f]{8}$/);
     assert.match(first.said, /451/);
     assert.ok(second.waited && second.at - first.at >= 1000, 'the wait is shown with its length');
     for (let i = 1; i < steps.length; i += 1) assert.ok(steps[i].at >= steps[i - 1].at, `${steps[i].name} is not before ${steps[i - 1].name}`);

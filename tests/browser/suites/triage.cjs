@@ -61,7 +61,7 @@ module.exports = {
     await page.locator('[data-selected]').getByText('All selected').waitFor();
     await page.locator('[data-bulk] button[value=cancel]').click();
     await page.getByRole('heading', { name: 'Cancel 3 deliveries?' }).waitFor();
-    assert.equal(await page.locator('dialog').count(), 0, 'it is asked once');
+    assert.equal(await page.locator('dialog[open]').count(), 0, 'it is asked once');
     await page.getByRole('button', { name: 'Cancel pending' }).click();
     await page.locator('.toast', { hasText: '3 deliveries cancelled.' }).waitFor();
     await rows.nth(2).getByText('cancelled', { exact: true }).waitFor();
