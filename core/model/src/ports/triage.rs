@@ -121,7 +121,8 @@ pub trait TriageStore: Send + Sync + 'static {
     /// `delivered`, which most are in, are of the newest few thousand deliveries.
     async fn state_counts(&self, app: &AppId, since: Timestamp) -> StoreResult<Vec<(ShownState, u64)>>;
 
-    /// How many came out failed and how many partly, accepted since then, among the newest [`MANY`] that were not delivered.
+    /// How many came out failed and how many partly, accepted since then, among the newest few hundred of each
+    /// state that is not delivered.
     async fn whole_counts(&self, app: &AppId, since: Timestamp) -> StoreResult<HashMap<Whole, Counted>>;
     /// Like [`state_counts`](Self::state_counts) among these notifications, of those of their deliveries that the filter's
     /// user, channel and error tell.

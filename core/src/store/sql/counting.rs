@@ -15,6 +15,8 @@ use std::collections::HashMap;
 
 /// How many of the newest deliveries are looked at for the states that most are in.
 const NEWEST: u64 = 2 * MANY;
+/// How many of the newest of each state that was not delivered: each costs a look at its whole notification.
+const CAME_OUT: u64 = MANY / 2;
 
 macro_rules! lanes {
     ($engine:ident, $from:literal, $app:literal) => {
@@ -136,14 +138,14 @@ impl Reads {
             " UNION ALL ",
             whole!("partly", "NOT ")
         );
-        let most = i64::try_from(MANY).unwrap_or(i64::MAX);
+        let most = i64::try_from(CAME_OUT).unwrap_or(i64::MAX);
         let since = first_id_of(since.timestamp_millis());
         let rows = self.fetch("whole_counts", sql(COUNTS).bind(app.as_str()).bind(since).bind(most)).await?;
         rows.iter()
             .map(|row| {
                 let c = Cells::of("deliveries", row);
                 let word = if c.text("word")? == "failed" { Whole::Failed } else { Whole::Partly };
-                Ok((word, Counted { n: c.count("n")?, more: c.count("seen")? >= MANY }))
+                Ok((word, Counted { n: c.count("n")?, more: c.count("seen")? >= CAME_OUT }))
             })
             .collect()
     }
