@@ -16,8 +16,12 @@ pub struct Ntfy {
 
 impl Channel for Ntfy {
     type Config = Config;
-    const INFO: Info =
-        info!("ntfy").display_name("ntfy").recipient("ntfy_topic").max_concurrency(8).hosts(&["ntfy.sh"]).content(&["subject", "text"]);
+    const INFO: Info = info!("ntfy")
+        .display_name("ntfy")
+        .recipient("ntfy_topic")
+        .max_concurrency(8)
+        .hosts(&["ntfy.sh"])
+        .content(&["subject", "text"]);
 
     fn validate(config: &Config) -> Result<(), Vec<Problem>> {
         config.problems()
