@@ -326,6 +326,10 @@ impl Description {
             .description(keep(&self.description))
             .license(keep(&self.license))
             .homepage(keep(&self.homepage))
+            .authors(keep(&self.authors))
+            .documentation(keep(&self.documentation))
+            .changelog(keep(&self.changelog))
+            .hosts(keep_all(&self.hosts))
             .recipient(keep(&self.recipient.format))
             .max_batch(self.max_batch.clamp(1, 1000))
             .max_concurrency(self.max_concurrency.clamp(1, 1000))
@@ -367,6 +371,22 @@ fn keep(text: &str) -> &'static str {
     let text: &'static str = text.leak();
     kept.insert(text);
     text
+}
+
+/// More than any plugin calls.
+const HOSTS_MAX: usize = 64;
+
+/// [`keep`] for a list.
+fn keep_all(texts: &[String]) -> &'static [&'static str] {
+    static KEPT: Mutex<BTreeSet<&'static [&'static str]>> = Mutex::new(BTreeSet::new());
+    let texts: Vec<&'static str> = texts.iter().take(HOSTS_MAX).map(|text| keep(text)).collect();
+    let mut kept = KEPT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(same) = kept.get(texts.as_slice()) {
+        return same;
+    }
+    let texts: &'static [&'static str] = texts.leak();
+    kept.insert(texts);
+    texts
 }
 
 /// A problem of a configuration as `validate` writes it.
