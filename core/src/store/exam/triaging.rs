@@ -177,6 +177,9 @@ async fn what_came_out_is_told_of_all_of_a_notification(exam: Exam) {
         assert_eq!(list(Whole::Partly, &|f| f.user = Some(UserId::from(user))).await.len(), found);
     }
     assert_eq!(list(Whole::Partly, &|f| f.before = Some(partly)).await, []);
+    assert_eq!(list(Whole::Failed, &|f| f.error = Some("550".into())).await, [failed]);
+    assert_eq!(list(Whole::Failed, &|f| f.error = Some("503".into())).await, []);
+    assert_eq!(list(Whole::Partly, &|f| f.error = Some("550".into())).await, [], "an error is asked for too");
     assert_eq!(list(Whole::Failed, &|f| f.after = Some(failed)).await, []);
     assert_eq!(list(Whole::Partly, &|f| f.after = Some(failed)).await, [partly]);
     let counted = async |since| exam.whole_counts(&app(), since).await.unwrap();

@@ -209,6 +209,7 @@ macro_rules! came_out {
                     FROM (SELECT DISTINCT app, notification_id FROM ",
             $windows,
             " w WHERE ($9 IS NULL OR w.user_id = $9) AND ($10 IS NULL OR w.channel = $10)
+                       AND ($14 IS NULL OR lower(w.error) = lower($14) OR w.reason = $14)
                        AND ($1 IS NOT NULL AND $11 IS NULL AND $12 IS NULL)) d
                     JOIN notifications m ON m.id = d.notification_id
                     WHERE",
@@ -269,12 +270,9 @@ fn led_by<'q>(filter: &NotificationFilter, state: Option<DeliveryState>) -> Sql<
     let of_deliveries = filter.user.is_some() || filter.channel.is_some() || state.is_some();
     let up = filter.after.is_some();
     match filter.whole {
-        // By an error too: of those that failed at all.
-        Some(Whole::Failed) if filter.error.is_none() => {
-            return came_out!(concat!("(", newest_failed!("dead", "1000"), ")"), "", up);
-        }
-        Some(Whole::Partly) if filter.error.is_none() => return came_out!(undelivered!(), "NOT ", up),
-        _ => {}
+        Some(Whole::Failed) => return came_out!(concat!("(", newest_failed!("dead", "1000"), ")"), "", up),
+        Some(Whole::Partly) => return came_out!(undelivered!(), "NOT ", up),
+        None => {}
     }
     if filter.error.is_some() {
         return if up {
@@ -389,7 +387,9 @@ impl Reads {
             .bind(state.map(DeliveryState::as_str))
             .bind(later)
             .bind(filter.limit);
-        let ask = if let Some(error) = &filter.error { ask.bind(error) } else { ask };
+        // Only the texts that look at an error have a place for it.
+        let looks = filter.error.is_some() || filter.whole.is_some();
+        let ask = if looks { ask.bind(filter.error.as_deref()) } else { ask };
         let rows = snapshot.fetch(ask).await?;
         let mut found: Vec<NotificationRow> =
             rows.iter().map(|row| notification_row(Cells::of("notifications", row))).collect::<StoreResult<_>>()?;
