@@ -466,6 +466,8 @@ pub struct Recent {
 #[template(path = "parts/foot.html")]
 pub struct Foot {
     pub at: Timestamp,
+    /// Seconds between two looks of this browser's pages.
+    pub every: u8,
     pub bucket: String,
     /// `2 of 3 nodes reporting`, when sums are partial.
     pub partial: Option<String>,

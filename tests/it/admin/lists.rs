@@ -1,6 +1,6 @@
 //! Lists by what is so of what they list: connections by figures, people by what they chose; and what is offered to a search.
 
-use super::browser::{Browser, FORM, PASSWORD, encoded, signed_in};
+use super::browser::{Browser, FORM, PASSWORD, Stream, encoded, signed_in};
 use campanile_tests::{prelude::*, smtp::SmtpServer};
 use reqwest::{StatusCode, header};
 
@@ -253,5 +253,9 @@ async fn a_browser_chooses_how_often_its_pages_look_again() {
     for (wish, kept) in [("30", "30"), ("7", "2"), ("", "2")] {
         dana.post("/admin/settings/looks", &[("csrf", &csrf), ("keys", "1"), ("live", wish)]).await;
         assert!(dana.get(you).await.body.contains(&format!("<option value=\"{kept}\" selected>")), "{wish:?}");
+        let foot = format!("every {kept} s, in ");
+        assert!(dana.get("/admin").await.body.contains(&foot), "the overview says it, too");
+        let mut stream = Stream::open(&dana, "/admin/live?page=overview").await;
+        stream.until("the rhythm", |text| text.contains(&foot)).await;
     }
 }

@@ -125,7 +125,7 @@ pub fn overview() -> Overview {
             ],
             one_in: Some(80),
         },
-        foot: Foot { at: series.start + TimeDelta::seconds(3_588), bucket: "20 s".into(), partial: None },
+        foot: Foot { at: series.start + TimeDelta::seconds(3_588), every: 2, bucket: "20 s".into(), partial: None },
         rate: RatePlot::new(series, range, Shown::Plots, &Here::new("/admin")),
     }
 }

@@ -92,6 +92,8 @@ pub struct Drawn {
     /// Since when a part can't be drawn, and the request that saw it first.
     failing: HashMap<&'static str, (Timestamp, String)>,
     settled: bool,
+    /// Seconds between two looks, as the page says it.
+    pub every: u8,
 }
 
 impl Drawn {
@@ -164,6 +166,7 @@ async fn stream(
 /// How often a stream says that it is there, and after how many of these beats it looks again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rhythm {
+    seconds: u8,
     beat: Duration,
     beats: u8,
 }
@@ -171,14 +174,14 @@ struct Rhythm {
 impl Rhythm {
     fn of(seconds: u8) -> Self {
         let beats = seconds.div_ceil(BEAT_S).max(1);
-        Self { beat: Duration::from_secs(seconds.into()) / u32::from(beats), beats }
+        Self { seconds, beat: Duration::from_secs(seconds.into()) / u32::from(beats), beats }
     }
 }
 
 /// Ends when the browser is gone or the session has ended.
 async fn tell(s: &Arc<Services>, signed: &Signed, page: &dyn Live, rhythm: Rhythm, tx: mpsc::Sender<Bytes>) {
     let mut sent = Changed::default();
-    let mut drawn = Drawn::default();
+    let mut drawn = Drawn { every: rhythm.seconds, ..Drawn::default() };
     let mut frames = 0u32;
     // Beats until the next look.
     let mut rest = 0u8;

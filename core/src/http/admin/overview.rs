@@ -4,6 +4,7 @@ use super::{
     Routes, Signed, base_url, console_frame,
     gate::LOOK,
     live::{self, Drawn, Live},
+    looks,
     plots::Asked,
 };
 use crate::{
@@ -64,7 +65,7 @@ async fn show(
 ) -> ApiResult<Response> {
     let asked = Asked::read(&live::Query::parse(query.as_deref().unwrap_or_default()));
     let facts = s.console.facts.get(&s).await;
-    let view = gather(&s, &signed, &asked, &facts).await;
+    let view = gather(&s, &signed, &asked, &facts, looks(&headers).live_every()).await;
     let range = asked.stretch(&s);
     let here = bare().put("table", ui::Shown::parse(&asked.table).as_str());
     page(&ui::Overview {
@@ -94,7 +95,7 @@ struct Whole(Asked);
 impl Live for Whole {
     async fn draw(&self, s: &Arc<Services>, signed: &Signed, out: &mut Drawn) {
         let facts = s.console.facts.get(s).await;
-        let view = gather(s, signed, &self.0, &facts).await;
+        let view = gather(s, signed, &self.0, &facts, out.every).await;
         out.put("say", &view.say);
         out.put("tiles", &view.tiles);
         out.put("channels", &view.channels);
@@ -170,7 +171,7 @@ fn per_second(n: u64) -> f64 {
     n as f64 / 10.0
 }
 
-pub async fn gather(s: &Services, signed: &Signed, asked: &Asked, facts: &Facts) -> View {
+pub async fn gather(s: &Services, signed: &Signed, asked: &Asked, facts: &Facts, every: u8) -> View {
     let range = asked.stretch(s);
     let shown = ui::Shown::parse(&asked.table);
     let views: Vec<ChannelView> = s.channels.views().into_iter().filter(|v| v.enabled).collect();
@@ -193,7 +194,12 @@ pub async fn gather(s: &Services, signed: &Signed, asked: &Asked, facts: &Facts)
         depth: ui::DepthPlot::new(&series, range, &now, shown),
         channels: ui::Channels { rows, csrf: signed.csrf.clone(), may_act: signed.admin.role.may_act() },
         recent: recent(s, &figures),
-        foot: ui::Foot { at: s.clock.now(), bucket: range.range.bucket_label().to_owned(), partial: partial(facts) },
+        foot: ui::Foot {
+            at: s.clock.now(),
+            every,
+            bucket: range.range.bucket_label().to_owned(),
+            partial: partial(facts),
+        },
         rate: ui::RatePlot::new(series, range, shown, &bare()),
     }
 }
