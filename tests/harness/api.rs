@@ -197,5 +197,6 @@ pub(crate) fn client() -> Client {
     static PROVIDER: Once = Once::new();
     // Plain http only, yet reqwest wants a TLS provider at hand. Another test may have installed it first.
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    Client::builder().timeout(Duration::from_mins(1)).no_proxy().build().expect("a client")
+    // No roots: to read the system's takes longer than most tests, and nothing here is asked over TLS.
+    Client::builder().timeout(Duration::from_mins(1)).no_proxy().tls_certs_only([]).build().expect("a client")
 }

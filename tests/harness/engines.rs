@@ -31,11 +31,22 @@ pub enum Backend {
 impl Backend {
     /// What a host gets when its test doesn't say: `CAMPANILE_TEST_BACKEND`, embedded when nobody says.
     pub fn of_this_run() -> Self {
+        runs_with_both();
         match std::env::var("CAMPANILE_TEST_BACKEND").as_deref() {
             Err(_) | Ok("" | "embedded") => Self::Embedded,
             Ok("production") => Self::Production,
             Ok(other) => panic!("CAMPANILE_TEST_BACKEND is {other:?}; it knows embedded and production"),
         }
+    }
+}
+
+/// Stops a test that asks for the run's engines, but stands among those that run with the embedded ones alone.
+fn runs_with_both() {
+    let Ok(once) = std::env::var("CAMPANILE_TEST_ONCE") else { return };
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default();
+    if let Some(module) = once.split(' ').find(|module| !module.is_empty() && test.starts_with(module)) {
+        panic!("{module} runs once: name the engines, or take it out of ONCE in scripts/test");
     }
 }
 

@@ -93,8 +93,9 @@ async fn a_forged_link_is_not_found_and_changes_nothing() {
     let (base, token) = link.rsplit_once('/').unwrap();
     let other = if token.ends_with("AA") { "BB" } else { "AA" };
     let forged = [format!("{}{other}", &token[..token.len() - 2]), "x".into(), "A".repeat(43), "%00".into()];
+    let client = Client::new();
     for token in forged {
-        for request in [Client::new().get(format!("{base}/{token}")), Client::new().post(format!("{base}/{token}"))] {
+        for request in [client.get(format!("{base}/{token}")), client.post(format!("{base}/{token}"))] {
             assert_eq!(request.send().await.unwrap().status(), StatusCode::NOT_FOUND, "{token}");
         }
     }
