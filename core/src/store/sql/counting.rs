@@ -16,7 +16,7 @@ use std::collections::HashMap;
 /// How many of the newest deliveries are looked at for the states that most are in.
 const NEWEST: u64 = 2 * MANY;
 /// How many of the newest of each state that was not delivered: each costs a look at its whole notification.
-const CAME_OUT: u64 = MANY / 2;
+const CAME_OUT: u64 = 300;
 
 macro_rules! lanes {
     ($engine:ident, $from:literal, $app:literal) => {
@@ -74,29 +74,13 @@ macro_rules! states {
     };
 }
 
-/// How many of the newest that were not delivered came out so; each notification is looked at once.
-macro_rules! whole {
-    ($word:literal, $sent:literal) => {
-        concat!(
-            "SELECT '",
-            $word,
-            "' AS word, (SELECT COUNT(*) FROM ",
-            $word,
-            ") AS seen, (SELECT COUNT(*) FROM (SELECT DISTINCT app, notification_id FROM ",
-            $word,
-            ") d WHERE ",
-            settled!(),
-            " AND ",
-            some_sent!($sent),
-            ") AS n"
-        )
-    };
-}
-
+/// The newest in a state, and whether they failed.
 macro_rules! newest {
-    ($state:literal) => {
+    ($state:literal, $failed:literal) => {
         concat!(
-            "SELECT * FROM (SELECT app, notification_id FROM deliveries WHERE app = $1 AND state = '",
+            "SELECT * FROM (SELECT app, notification_id, ",
+            $failed,
+            " AS failed FROM deliveries WHERE app = $1 AND state = '",
             $state,
             "' AND state NOT IN ('sent', 'delivered') AND notification_id >= $2 ORDER BY notification_id DESC LIMIT $3) AS ",
             $state
@@ -122,32 +106,35 @@ macro_rules! among {
 
 impl Reads {
     pub async fn whole_counts(&self, app: &AppId, since: Timestamp) -> StoreResult<HashMap<Whole, Counted>> {
+        // Each notification is looked at once, whatever came of its deliveries.
         const COUNTS: &str = concat!(
-            "WITH failed AS MATERIALIZED (",
-            newest!("dead"),
-            "), partly AS MATERIALIZED (",
-            newest!("dead"),
+            "WITH seen AS MATERIALIZED (",
+            newest!("dead", "1"),
             " UNION ALL ",
-            newest!("expired"),
+            newest!("expired", "0"),
             " UNION ALL ",
-            newest!("suppressed"),
+            newest!("suppressed", "0"),
             " UNION ALL ",
-            newest!("cancelled"),
-            ") ",
-            whole!("failed", ""),
-            " UNION ALL ",
-            whole!("partly", "NOT ")
+            newest!("cancelled", "0"),
+            "), came AS MATERIALIZED (SELECT failed, ",
+            some_sent!("NOT "),
+            " AS sent FROM (SELECT app, notification_id, MAX(failed) AS failed FROM seen GROUP BY app, notification_id) d
+               WHERE ",
+            settled!(),
+            ") SELECT (SELECT COUNT(*) FROM seen) AS seen, (SELECT COUNT(*) FROM seen WHERE failed = 1) AS failed_seen,
+                      (SELECT COUNT(*) FROM came WHERE sent) AS partly, (SELECT COUNT(*) FROM came WHERE failed = 1 AND NOT sent) AS failed"
         );
         let most = i64::try_from(CAME_OUT).unwrap_or(i64::MAX);
         let since = first_id_of(since.timestamp_millis());
         let rows = self.fetch("whole_counts", sql(COUNTS).bind(app.as_str()).bind(since).bind(most)).await?;
-        rows.iter()
-            .map(|row| {
-                let c = Cells::of("deliveries", row);
-                let word = if c.text("word")? == "failed" { Whole::Failed } else { Whole::Partly };
-                Ok((word, Counted { n: c.count("n")?, more: c.count("seen")? >= CAME_OUT }))
-            })
-            .collect()
+        let mut counts = HashMap::new();
+        for row in &rows {
+            let c = Cells::of("deliveries", row);
+            for (whole, n, seen) in [(Whole::Partly, "partly", "seen"), (Whole::Failed, "failed", "failed_seen")] {
+                counts.insert(whole, Counted { n: c.count(n)?, more: c.count(seen)? >= CAME_OUT });
+            }
+        }
+        Ok(counts)
     }
 
     pub async fn states_among(
