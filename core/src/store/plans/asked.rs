@@ -287,6 +287,18 @@ async fn lists(ask: &Asker<'_>, found: &mut Found) {
         ("to someone", NotificationFilter { user: someone.clone(), ..newest() }),
         ("to someone with a long feed", NotificationFilter { user: Some(UserId::from("u0")), ..newest() }),
         ("to someone, by mail", NotificationFilter { user: someone.clone(), channel: email.clone(), ..newest() }),
+        (
+            "to someone with a long feed, by a channel that is not theirs",
+            NotificationFilter { user: Some(UserId::from("u0")), channel: email.clone(), ..newest() },
+        ),
+        (
+            "to someone with a long feed, of a type",
+            NotificationFilter { user: Some(UserId::from("u0")), notification_type: Some("digest".into()), ..newest() },
+        ),
+        (
+            "to someone with a long feed, dead",
+            NotificationFilter { user: Some(UserId::from("u0")), state: stored(DeliveryState::Dead), ..newest() },
+        ),
         ("of a type", NotificationFilter { notification_type: Some("invoice".into()), ..newest() }),
         ("of a type that is not there", NotificationFilter { notification_type: Some("none".into()), ..newest() }),
         ("of a type, of a day", NotificationFilter { notification_type: Some("order".into()), since: day, ..newest() }),
