@@ -91,6 +91,16 @@ macro_rules! having {
     };
 }
 
+/// SQLite keeps the order of what is joined so; PostgreSQL knows better.
+macro_rules! led {
+    (sqlite) => {
+        "CROSS JOIN"
+    };
+    (postgres) => {
+        "JOIN"
+    };
+}
+
 /// Led by `deliveries`, each notification once.
 macro_rules! by_delivery {
     ($engine:ident, $lead:literal, $dir:literal) => {
@@ -102,7 +112,9 @@ macro_rules! by_delivery {
             " FROM (SELECT DISTINCT d.notification_id AS id
                     FROM ",
             $from,
-            " d JOIN notifications m ON m.id = d.notification_id
+            " d ",
+            led!($engine),
+            " notifications m ON m.id = d.notification_id
                     WHERE d.app = $2 AND ",
             $lead,
             " AND d.notification_id < $3 AND d.notification_id >= $4 AND",
