@@ -155,6 +155,18 @@ async fn the_next_try_is_made_at_once_when_somebody_says_so() {
 }
 
 #[tokio::test]
+async fn what_the_far_side_confirmed_says_when() {
+    let host = TestHost::start().await;
+    let mut socket = Connect::to(&host).token(&token::user("ada")).v1().open().await;
+    let id = host.api().notify("ada", "seen at once").await;
+    socket.wait_for("notification").await;
+    host.api().state(&id, "websocket", "delivered").await;
+    let mut dana = signed_in(&host, "dana", "viewer").await;
+    let page = dana.get(&format!("/admin/notifications/{id}")).await.body;
+    assert!(page.contains("confirmed by the far side") && !page.contains("time unknown"), "{page}");
+}
+
+#[tokio::test]
 async fn a_notification_s_lane_tells_every_try_in_order() {
     let relay = SmtpServer::start().await;
     relay.script(Step::Rcpt, [Act::say("451 4.3.0 try later, <b>please</b>")]);

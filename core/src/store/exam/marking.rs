@@ -1,6 +1,7 @@
 //! Marks and counts, delivered confirmations, repairs.
 
 use super::*;
+use chrono::TimeDelta;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use std::time::Duration;
 
@@ -159,6 +160,7 @@ async fn confirming_takes_sent_to_delivered_once(exam: Exam) {
     }
     exam.heard();
     let seen = |from_seq, to_seq| vec![SeenByClient { user: user("ada"), from_seq, to_seq }];
+    exam.pass(Duration::from_secs(5));
     assert_eq!(exam.confirm_delivered(seen(2, 3)).await.unwrap(), 2);
     assert_eq!(exam.confirm_delivered(seen(0, 9)).await.unwrap(), 1);
     assert_eq!(exam.confirm_delivered(seen(0, 9)).await.unwrap(), 0);
@@ -167,6 +169,8 @@ async fn confirming_takes_sent_to_delivered_once(exam: Exam) {
     assert!(told.values().all(|states| states == &[DeliveryState::Delivered]));
     let row = exam.row(sent[0].on("websocket").delivery_id, sent[0].id).await;
     assert_eq!(row.state, DeliveryState::Delivered);
+    let took = row.settled_at.unwrap() - row.sent_at.unwrap();
+    assert!(took >= TimeDelta::seconds(5), "it says when it was confirmed: {took}");
     assert_eq!(exam.state_of(sent[0].on("email").delivery_id, sent[0].id).await.0, DeliveryState::Pending);
 }
 

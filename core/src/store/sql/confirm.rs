@@ -15,16 +15,17 @@ pub async fn run(tx: &mut Tx<'_>, jobs: &[ConfirmJob]) -> StoreResult<Vec<StoreR
         .flat_map(|job| &job.input)
         .map(|s| (s.user.app.as_str(), s.user.user.as_str(), s.from_seq, s.to_seq))
         .collect();
+    let now = tx.now;
     let rows = tx
         .fetch(
             "confirming deliveries",
             by_engine(
-                "UPDATE deliveries SET state = 'delivered' WHERE state = 'sent' AND id IN (
+                "UPDATE deliveries SET state = 'delivered', settled_at = $2 WHERE state = 'sent' AND id IN (
                     SELECT f.delivery_id FROM json_each($1) j
                     CROSS JOIN feed f ON f.app = j.value ->> 0 AND f.user_id = j.value ->> 1
                       AND f.seq BETWEEN j.value ->> 2 AND j.value ->> 3)
                  RETURNING id, notification_id, app, user_id, channel, priority, attempt",
-                "UPDATE deliveries SET state = 'delivered' WHERE state = 'sent' AND id IN (
+                "UPDATE deliveries SET state = 'delivered', settled_at = $2 WHERE state = 'sent' AND id IN (
                     SELECT d.id FROM jsonb_array_elements($1::jsonb) AS j (value)
                     JOIN feed f ON f.app = j.value ->> 0 AND f.user_id = j.value ->> 1
                       AND f.seq BETWEEN (j.value ->> 2)::bigint AND (j.value ->> 3)::bigint
@@ -32,7 +33,8 @@ pub async fn run(tx: &mut Tx<'_>, jobs: &[ConfirmJob]) -> StoreResult<Vec<StoreR
                     WHERE d.state = 'sent' ORDER BY d.id FOR UPDATE OF d)
                  RETURNING id, notification_id, app, user_id, channel, priority, attempt",
             )
-            .bind(json_rows(&ranges)?),
+            .bind(json_rows(&ranges)?)
+            .bind(now),
         )
         .await?;
     let mut changed: Vec<UserKey> = Vec::with_capacity(rows.len());

@@ -209,7 +209,8 @@ fn head(s: &Services, signed: &Signed, asked: &Asked, v: &ChannelView, facts: &F
     let (health, health_text) = overview::health(v, standing.is_some(), facts);
     let mut said = Rest::default();
     if let Some(c) = &standing {
-        said = said.say(format!("{} of {} attempts failed in the last 5 minutes. ", c.failed, c.attempts));
+        let (failed, all) = (format::count(c.failed), format::count(c.attempts));
+        said = said.say(format!("{failed} of {all} attempts failed in the last 5 minutes. "));
     }
     let why = v.health_detail.as_ref().or(v.breaker.last_error.as_ref());
     if let Some(why) = why.or_else(|| standing.as_ref()?.cause.as_ref()) {

@@ -127,7 +127,9 @@ fn steps(d: &DeliveryRow, detail: &NotificationDetail, nodes: &Nodes, now: Times
         steps.push(Step::new(at, "ok", name).saying(detail));
     }
     if d.state == DeliveryState::Delivered {
-        steps.push(Step { at: None, ..Step::new(now, "ok", "delivered").saying("confirmed by the far side") });
+        // Confirmations are gathered for up to a second before they are written.
+        let at = d.settled_at;
+        steps.push(Step { at, ..Step::new(now, "ok", "delivered").saying("confirmed by the far side") });
     }
     if let (true, Some(at)) = (d.state.is_settled(), d.settled_at)
         && !matches!(d.state, DeliveryState::Sent | DeliveryState::Delivered)
