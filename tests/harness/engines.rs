@@ -41,7 +41,7 @@ impl Backend {
 }
 
 /// Stops a test that asks for the run's engines, but stands among those that run with the embedded ones alone.
-fn runs_with_both() {
+pub(crate) fn runs_with_both() {
     let Ok(once) = std::env::var("CAMPANILE_TEST_ONCE") else { return };
     let thread = std::thread::current();
     let test = thread.name().unwrap_or_default();

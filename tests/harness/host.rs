@@ -10,7 +10,7 @@
 use crate::{
     api::Api,
     db::Db,
-    engines::{Backend, Engines},
+    engines::{Backend, Engines, runs_with_both},
     token,
     wait::{DEADLINE, until_within},
 };
@@ -189,6 +189,8 @@ impl TestHost {
     /// It lives until the test process ends; the watchdog then ends it.
     pub async fn shared() -> &'static Self {
         static SHARED: tokio::sync::OnceCell<TestHost> = tokio::sync::OnceCell::const_new();
+        // Whoever comes first starts it; everybody is asked.
+        runs_with_both();
         SHARED.get_or_init(|| async { Self::builder().start().await }).await
     }
 

@@ -198,7 +198,7 @@ async fn a_port_in_foreign_hands_is_told_and_our_own_is_fine() {
     };
     at(address).await.wrong("port", "in use by another program", "server.listen");
     drop(taken);
-    let host = TestHost::shared().await;
+    let host = TestHost::builder().embedded().start().await;
     let report = at(host.address().to_string()).await;
     assert!(report.of("port").1.contains("served by Campanile"), "{:?}", report.of("port"));
 }

@@ -133,6 +133,50 @@ async fn a_list_goes_on_in_both_directions(exam: Exam) {
     assert_eq!(found, [sent[4], sent[2]]);
     assert_eq!(list(&|f| f.after = Some(sent[4])).await, []);
     assert_eq!(list(&|f| f.before = Some(sent[1])).await, [sent[0]]);
+
+    // Somebody's, narrowed once more; the newest of theirs is none of these.
+    let other = exam.send(bare().also("ada", &["websocket"]).of_type("other")).await.id;
+    type Narrow = fn(&mut NotificationFilter);
+    let with: [(Narrow, Narrow); 4] = [
+        (|f| f.notification_type = Some("news".into()), |f| f.notification_type = Some("none".into())),
+        (|f| f.channel = Some(ChannelName::email()), |f| f.channel = Some(ChannelName::from("sms"))),
+        (
+            |f| f.state = Some(ShownState::Stored(DeliveryState::Pending)),
+            |f| f.state = Some(ShownState::Stored(DeliveryState::Dead)),
+        ),
+        (
+            |f| {
+                f.notification_type = Some("news".into());
+                f.channel = Some(ChannelName::email());
+                f.state = Some(ShownState::Stored(DeliveryState::Pending));
+            },
+            |f| {
+                f.notification_type = Some("other".into());
+                f.channel = Some(ChannelName::email());
+            },
+        ),
+    ];
+    for (narrow, nothing) in with {
+        let of_ada = async |change: &dyn Fn(&mut NotificationFilter)| {
+            list(&|f| {
+                f.user = Some(UserId::from("ada"));
+                change(f);
+            })
+            .await
+        };
+        let narrowed = async |change: &dyn Fn(&mut NotificationFilter)| {
+            of_ada(&|f| {
+                narrow(f);
+                change(f);
+            })
+            .await
+        };
+        assert_eq!(narrowed(&|_| {}).await, [sent[4], sent[2]], "not {other:?}");
+        assert_eq!(narrowed(&|f| f.before = Some(sent[4])).await, [sent[2], sent[0]]);
+        assert_eq!(narrowed(&|f| f.after = Some(after)).await, [sent[4], sent[2]]);
+        assert_eq!(narrowed(&|f| f.app = AppId::from("other")).await, []);
+        assert_eq!(of_ada(&|f| nothing(f)).await, []);
+    }
 }
 
 async fn what_failed_is_found_by_its_error(exam: Exam) {
